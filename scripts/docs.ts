@@ -1,6 +1,11 @@
 // Writes the generated pages. `npm run docs`.
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { apiPage } from './api-page.ts';
 import { errorsPage } from './errors-page.ts';
 
-writeFileSync(path.join(path.dirname(import.meta.dirname), 'docs', 'ERRORS.md'), errorsPage());
+const DOCS = path.join(path.dirname(import.meta.dirname), 'docs');
+const API = path.join(DOCS, 'API.md');
+
+writeFileSync(path.join(DOCS, 'ERRORS.md'), errorsPage());
+writeFileSync(API, apiPage(readFileSync(API, 'utf8')));

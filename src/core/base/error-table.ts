@@ -47,6 +47,12 @@ export const ERROR_TABLE = define({
     doc: 'A file that a person writes (model.yaml, trust.yaml, mirrors.yaml) has an unknown key or a wrong value; the path stands in the message.',
     hint: 'correct the line that the message names',
   },
+  KEY_INVALID: {
+    exit: 2,
+    http: 400,
+    doc: 'A key file is not what it should be: one PEM key on the curve P-256, P-384 or P-521, public or private as asked for.',
+    hint: 'freehold key new NAME makes a pair; hand out only the .pub file',
+  },
   NOT_SUPPORTED: {
     exit: 2,
     http: 400,
@@ -145,6 +151,12 @@ export const ERROR_TABLE = define({
     doc: 'A signature bundle is not a well-formed OpenSSF Model Signing bundle.',
     hint: 'get the package again from its publisher',
   },
+  SIGNATURE_UNSUPPORTED: {
+    exit: 4,
+    http: 500,
+    doc: 'Every signature of the package was made by a method that this version cannot verify (certificate, sigstore).',
+    hint: 'ask the publisher to sign with a key as well',
+  },
   SIGNER_UNTRUSTED: {
     exit: 4,
     http: 500,
@@ -174,6 +186,12 @@ export const ERROR_TABLE = define({
     http: 500,
     doc: 'A GGUF header exceeds one of our limits (metadata size, tensors, string length).',
     hint: 'the limits stand in spec/PACKAGE.md',
+  },
+  SAFETENSORS_INVALID: {
+    exit: 4,
+    http: 500,
+    doc: 'A safetensors file is malformed, or its header exceeds our limits; the tensor stands in the message.',
+    hint: 'fetch the file again',
   },
   STORE_CORRUPT: {
     exit: 4,
@@ -290,6 +308,18 @@ export const ERROR_TABLE = define({
     http: 404,
     doc: 'The server has no such path or method.',
     hint: 'see the list of paths in docs/API.md',
+  },
+  METHOD_NOT_ALLOWED: {
+    exit: 2,
+    http: 405,
+    doc: 'The server has this path, but not with this method; the allow header names those it has.',
+    hint: 'see the list of paths in docs/API.md',
+  },
+  MEDIA_TYPE_REFUSED: {
+    exit: 2,
+    http: 415,
+    doc: 'The body of a request is not declared as application/json (a web page of another origin may send other types unasked), or is compressed.',
+    hint: "send the header content-type: application/json; with curl: -H 'content-type: application/json'",
   },
   BODY_TOO_LARGE: {
     exit: 2,
