@@ -1,0 +1,285 @@
+import type { Hash } from 'node:crypto';
+import { constants } from 'node:fs';
+import { type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { z } from 'zod';
+import { Digest } from '../../core/base/digest.ts';
+import { FreeholdError, systemErrorCode } from '../../core/base/errors.ts';
+
+/** Read size of one pass over a file. */
+const READ_BYTES = 1 << 20;
+/** Our sidecar has under 1 kB; a source can make a validator as long as its headers may be. */
+const SIDECAR_BYTES_MAX = 64 << 10;
+
+/** What the beginning of a file came from, so that the same source can continue it. */
+const sidecarSchema = z.strictObject({
+  /** Digest of what identifies the source; not the source itself, since URLs may carry secrets. */
+  source: z.string(),
+  /** Strong entity tag of the answer. */
+  etag: z.string().optional(),
+  lastModified: z.string().optional(),
+  /** Wheels: so many members are complete, and they end here. */
+  membersDone: z.int().min(0).optional(),
+  membersBytes: z.int().min(0).optional(),
+});
+export type Sidecar = z.infer<typeof sidecarSchema>;
+
+/** What the bytes must turn out to be. */
+export interface Expected {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+}
+
+/** A file in the making: hashed while it grows, never longer than expected, visible under its name only when right. */
+export interface PartialFile {
+  readonly expected: Expected;
+  readonly sizeBytes: number;
+  /** What is noted about the source of the bytes so far. */
+  readonly sidecar: Sidecar | undefined;
+  /** The bytes came in several answers or runs: if the digest is wrong, the pieces may not belong together. */
+  readonly isPieced: boolean;
+  /**
+   * Takes up what an earlier run got from the same source, else begins with no bytes. Reads the kept bytes once, to
+   * hash them.
+   * @param keepBytes how much of the file to keep at most
+   */
+  resume(source: string, keepBytes?: (sidecar: Sidecar) => number, signal?: AbortSignal): Promise<void>;
+  /** Notes where the following bytes come from. @param isContinued they continue another answer's */
+  describe(sidecar: Sidecar, isContinued?: boolean): Promise<void>;
+  /** @throws SIZE_MISMATCH when it would grow beyond the expected size; DISK_FULL */
+  append(bytes: Uint8Array): Promise<void>;
+  /** Back to no bytes. */
+  restart(): void;
+  /**
+   * Makes the file visible at `path` and durable.
+   * @throws SIZE_MISMATCH, DIGEST_MISMATCH: wipe it then
+   */
+  commit(path: string): Promise<void>;
+  /** Closes it. What is on disk stays for the next run; an empty file is removed. */
+  close(): Promise<void>;
+  /** Deletes the bytes of this source; what another one left and nobody took up yet stays. */
+  wipe(): Promise<void>;
+}
+
+/** Opens `path`, or creates it (mode 0600). The caller holds the lock. @throws DISK_FULL, PERMISSION_DENIED */
+export async function openPartialFile(path: string, expected: Expected): Promise<PartialFile> {
+  // O_NOFOLLOW: a link put here would let the download write into somebody else's file.
+  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
+  const file = await guarded(path, () => open(path, flags, 0o600));
+  return new DiskPartialFile(path, file, expected);
+}
+
+class DiskPartialFile implements PartialFile {
+  readonly expected: Expected;
+  sizeBytes = 0;
+  sidecar: Sidecar | undefined;
+  isPieced = false;
+  readonly #path: string;
+  readonly #file: FileHandle;
+  #hash: Hash = Digest.begin();
+  /** The disk still holds what another source or run left: kept until there is something to put in its place. */
+  #isStale = true;
+
+  constructor(path: string, file: FileHandle, expected: Expected) {
+    this.#path = path;
+    this.#file = file;
+    this.expected = expected;
+  }
+
+  get #sidecarPath(): string {
+    return `${this.#path}.json`;
+  }
+
+  async resume(
+    source: string,
+    keepBytes?: (sidecar: Sidecar) => number,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    this.restart();
+    const sidecar = await readSidecar(this.#sidecarPath);
+    const { size } = await this.#file.stat();
+    const keptBytes = sidecar?.source === source ? Math.min(size, keepBytes?.(sidecar) ?? size) : 0;
+    if (keptBytes === 0 || keptBytes > this.expected.sizeBytes) return;
+    await guarded(this.#path, () => this.#file.truncate(keptBytes));
+    this.sizeBytes = await hashInto(this.#hash, this.#file, signal);
+    this.sidecar = sidecar;
+    this.isPieced = true;
+    this.#isStale = false;
+  }
+
+  async describe(sidecar: Sidecar, isContinued = false): Promise<void> {
+    await this.#emptyIfStale();
+    this.sidecar = sidecar;
+    this.isPieced ||= isContinued;
+    await guarded(this.#path, () => writeFile(this.#sidecarPath, JSON.stringify(sidecar), { mode: 0o600 }));
+  }
+
+  async append(bytes: Uint8Array): Promise<void> {
+    await this.#emptyIfStale();
+    const sizeBytes = this.sizeBytes + bytes.byteLength;
+    if (sizeBytes > this.expected.sizeBytes) {
+      throw new FreeholdError('SIZE_MISMATCH', `more than the expected ${this.expected.sizeBytes} bytes`);
+    }
+    for (let done = 0; done < bytes.byteLength; ) {
+      const position = this.sizeBytes + done;
+      const { bytesWritten } = await guarded(this.#path, () =>
+        this.#file.write(bytes, done, bytes.byteLength - done, position),
+      );
+      done += bytesWritten;
+    }
+    this.#hash.update(bytes);
+    this.sizeBytes = sizeBytes;
+  }
+
+  restart(): void {
+    this.#isStale = true;
+    this.#hash = Digest.begin();
+    this.sizeBytes = 0;
+    this.sidecar = undefined;
+    this.isPieced = false;
+  }
+
+  async #emptyIfStale(): Promise<void> {
+    if (!this.#isStale) return;
+    await rm(this.#sidecarPath, { force: true });
+    await guarded(this.#path, () => this.#file.truncate(0));
+    this.#isStale = false;
+  }
+
+  async commit(path: string): Promise<void> {
+    const { digest, sizeBytes } = this.expected;
+    const actual = Digest.finish(this.#hash.copy());
+    if (this.sizeBytes !== sizeBytes || actual !== digest) {
+      const isShort = this.sizeBytes !== sizeBytes;
+      const reason = isShort
+        ? `${this.sizeBytes} bytes instead of ${sizeBytes}`
+        : `the bytes have the digest ${actual}`;
+      throw new FreeholdError(isShort ? 'SIZE_MISMATCH' : 'DIGEST_MISMATCH', reason, {
+        detail: { expected: digest, actual },
+      });
+    }
+    await guarded(this.#path, async () => {
+      await this.#file.sync();
+      await rename(this.#path, path);
+      await syncFolder(dirname(path));
+    });
+    await rm(this.#sidecarPath, { force: true });
+  }
+
+  async close(): Promise<void> {
+    const { size, nlink } = await this.#file.stat();
+    await this.#file.close();
+    if (size === 0 && nlink > 0) await this.#remove();
+  }
+
+  async wipe(): Promise<void> {
+    const isOurs = !this.#isStale;
+    this.restart();
+    if (isOurs) await this.#emptyIfStale();
+  }
+
+  async #remove(): Promise<void> {
+    await rm(this.#path, { force: true });
+    await rm(this.#sidecarPath, { force: true });
+  }
+}
+
+/**
+ * Whether a file in the cache has the right bytes; one that has not is deleted.
+ * @throws PERMISSION_DENIED, the signal's reason
+ */
+export async function isCached(path: string, expected: Expected, signal?: AbortSignal): Promise<boolean> {
+  let file: FileHandle;
+  try {
+    file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  } catch (error) {
+    const code = systemErrorCode(error);
+    if (code === 'ENOENT') return false;
+    // ELOOP: a link, which is not ours.
+    if (code === 'ELOOP') {
+      await rm(path, { force: true });
+      return false;
+    }
+    throw translated(path, error);
+  }
+  try {
+    const status = await file.stat();
+    const hash = Digest.begin();
+    const isRight =
+      status.isFile() &&
+      status.size === expected.sizeBytes &&
+      (await hashInto(hash, file, signal)) === expected.sizeBytes &&
+      Digest.finish(hash) === expected.digest;
+    if (!isRight) await guarded(path, () => rm(path, { force: true, recursive: true }));
+    return isRight;
+  } finally {
+    await file.close();
+  }
+}
+
+/** One pass from the beginning; returns the number of bytes. */
+async function hashInto(hash: Hash, file: FileHandle, signal?: AbortSignal): Promise<number> {
+  const buffer = Buffer.allocUnsafe(READ_BYTES);
+  for (let position = 0; ; ) {
+    signal?.throwIfAborted();
+    const { bytesRead } = await file.read(buffer, 0, READ_BYTES, position);
+    if (bytesRead === 0) return position;
+    hash.update(buffer.subarray(0, bytesRead));
+    position += bytesRead;
+  }
+}
+
+/** Undefined when it is absent or torn by a crash: then the file begins anew. */
+async function readSidecar(path: string): Promise<Sidecar | undefined> {
+  try {
+    const text = await readFile(path, 'utf8');
+    if (text.length > SIDECAR_BYTES_MAX) return undefined;
+    return sidecarSchema.safeParse(JSON.parse(text)).data;
+  } catch {
+    return undefined;
+  }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, constants.O_RDONLY);
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+async function guarded<Result>(path: string, operation: () => Promise<Result>): Promise<Result> {
+  try {
+    return await operation();
+  } catch (error) {
+    throw translated(path, error);
+  }
+}
+
+/** A failure of our own disk: no other source can help. */
+export function translated(path: string, error: unknown): unknown {
+  const code = systemErrorCode(error);
+  if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG') {
+    return new FreeholdError('DISK_FULL', `no room for ${path} (${code})`, {
+      cause: error,
+      hint: `free some space in ${dirname(path)}, or set FREEHOLD_HOME to a folder on another disk`,
+    });
+  }
+  // The last three: something that is no folder, or no file, or a link stands where ours should be.
+  if (['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'ELOOP'].includes(code ?? '')) {
+    return new FreeholdError('PERMISSION_DENIED', `cannot write ${path} (${code})`, { cause: error });
+  }
+  return error;
+}
+
+/** Where everything about one digest lies. Two entries with one digest share it. */
+export function cachePaths(folder: string, digest: Digest) {
+  const hex = Digest.hex(digest);
+  return {
+    file: join(folder, hex),
+    partial: join(folder, `${hex}.partial`),
+    lock: join(folder, `${hex}.lock`),
+    wheels: join(folder, `${hex}.wheels`),
+  } as const;
+}

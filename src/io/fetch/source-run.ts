@@ -1,0 +1,18 @@
+import type { Progress } from '../../core/base/progress.ts';
+import type { ByteMeter } from './byte-meter.ts';
+import type { FetchLimits } from './fetch-limits.ts';
+import type { Environment } from './http-request.ts';
+import type { PartialFile } from './partial-file.ts';
+
+/** What every kind of source gets: the file to fill, and how to behave meanwhile. */
+export interface SourceRun {
+  readonly partial: PartialFile;
+  readonly meter: ByteMeter;
+  readonly progress: Progress;
+  readonly limits: FetchLimits;
+  readonly signal: AbortSignal;
+  /** Proxies, HF_TOKEN, the configuration of pip. */
+  readonly environment: Environment;
+  /** A folder of this fetch alone, on the disk of the cache; may not exist yet. */
+  readonly scratchFolder: string;
+}
