@@ -2,7 +2,8 @@
 // Plain JavaScript on purpose: it must run on Node 20 to find Node 24 and start Freehold with it.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import module, { createRequire } from 'node:module';
+import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -46,7 +47,14 @@ function runWith(executable) {
   });
 }
 
+/** Compiled code (and types stripped) is kept, in a folder that nobody else can write to: starts take half the time. */
+function keepCompiledCode() {
+  const caches = process.env.XDG_CACHE_HOME ?? path.join(os.homedir(), '.cache');
+  if (path.isAbsolute(caches)) module.enableCompileCache?.(path.join(caches, 'freehold', 'compiled'));
+}
+
 if (Number(process.versions.node.split('.')[0]) >= NODE_MAJOR_MIN) {
+  keepCompiledCode();
   await import(pathToFileURL(entry).href);
 } else {
   const executable = process.env.FREEHOLD_NODE_FOUND === '1' ? undefined : bundledNode();

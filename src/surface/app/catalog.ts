@@ -1,0 +1,23 @@
+import type { CatalogEntry } from '../../io/fetch/catalog-entry.ts';
+import { sourceLabel } from '../../io/fetch/catalog-entry.ts';
+import type { Freehold } from './freehold.ts';
+
+/** What `freehold up` installs: small enough for a first run, good enough for a sentence. */
+export const STARTER_MODEL = 'smollm2-135m-instruct';
+
+/** A catalog entry as people and `--json` see it. */
+export type CatalogSummary = Omit<CatalogEntry, 'sources'> & { readonly sourceNames: readonly string[] };
+
+function summary({ sources, ...entry }: CatalogEntry): CatalogSummary {
+  return { ...entry, sourceNames: sources.map(sourceLabel) };
+}
+
+/** The catalog, with the entries of the user's mirrors.yaml. @throws CONFIG_INVALID */
+export async function catalogEntries(freehold: Freehold): Promise<CatalogSummary[]> {
+  return (await freehold.catalog()).list().map(summary);
+}
+
+/** @throws MODEL_NOT_FOUND with the nearest name */
+export async function catalogEntry(freehold: Freehold, name: string): Promise<CatalogSummary> {
+  return summary((await freehold.catalog()).find(name));
+}

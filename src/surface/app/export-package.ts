@@ -1,0 +1,106 @@
+import { randomBytes } from 'node:crypto';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { Digest } from '../../core/base/digest.ts';
+import { FreeholdError } from '../../core/base/errors.ts';
+import { layerPath } from '../../core/format/oci.ts';
+import type { Freehold } from './freehold.ts';
+import { fullReference, installedPackages, resolveInstalled } from './installed-packages.ts';
+import { fileError } from './local-file.ts';
+import { verifyInstalled } from './verify-package.ts';
+
+export interface ExportResult {
+  readonly reference: string;
+  readonly folder: string;
+  readonly files: readonly string[];
+}
+
+/**
+ * Writes the files of a verified package, `freehold.json` and signatures included, to a plain folder that
+ * `freehold install file:FOLDER` and OpenSSF's `model_signing verify` read. The folder appears when it is complete.
+ * @throws ALREADY_EXISTS when the folder holds something, and whatever verification throws
+ */
+export async function exportPackage(
+  freehold: Freehold,
+  text: string,
+  folder: string,
+  signal: AbortSignal,
+): Promise<ExportResult> {
+  const target = path.resolve(folder);
+  await requireEmpty(target, folder);
+  const item = resolveInstalled(
+    installedPackages(await freehold.store.entries()),
+    text,
+    Number.POSITIVE_INFINITY,
+  );
+  const { manifest } = await verifyInstalled(freehold, item);
+  const failed = (error: unknown) => {
+    throw fileError(error, folder);
+  };
+  await mkdir(path.dirname(target), { recursive: true }).catch(failed);
+  const partial = `${target}.partial-${randomBytes(6).toString('hex')}`;
+  await mkdir(partial).catch(failed);
+  const files: string[] = [];
+  try {
+    for (const layer of manifest.layers) {
+      const name = layerPath(layer) ?? '';
+      await exportFile(freehold, { ...layer, name }, path.join(partial, name), signal);
+      files.push(name);
+    }
+    await rm(target, { recursive: true, force: true });
+    await rename(partial, target).catch(failed);
+  } finally {
+    await rm(partial, { recursive: true, force: true });
+  }
+  return { reference: fullReference(item), folder: target, files };
+}
+
+async function requireEmpty(target: string, shown: string): Promise<void> {
+  const found = await readdir(target).catch((error: unknown) => {
+    const known = fileError(error, shown);
+    if (known.code === 'NOT_FOUND' && known.message.endsWith('does not exist')) return [];
+    throw known;
+  });
+  if (found.length === 0) return;
+  throw new FreeholdError('ALREADY_EXISTS', `${shown} is not empty`, {
+    hint: 'choose a folder that does not exist',
+  });
+}
+
+/** Copies and hashes in one pass: what lies in the folder is what was signed. */
+async function exportFile(
+  freehold: Freehold,
+  file: { digest: Digest; size: number; name: string },
+  target: string,
+  signal: AbortSignal,
+): Promise<void> {
+  // `warm` is enough for finding the file: the copy itself is hashed below.
+  const source = await freehold.store.openVerified(file.digest, { mode: 'warm', name: file.name, signal });
+  const hash = Digest.begin();
+  try {
+    await mkdir(path.dirname(target), { recursive: true });
+    const reader = createReadStream('', {
+      fd: source.fd,
+      autoClose: false,
+      start: 0,
+      highWaterMark: 1 << 20,
+    });
+    reader.on('data', (chunk) => hash.update(chunk));
+    await pipeline(reader, createWriteStream(target, { flags: 'wx' }), { signal });
+    const handle = await open(target, 'r+');
+    await handle.sync().finally(() => handle.close());
+  } catch (error) {
+    signal.throwIfAborted();
+    throw fileError(error, target);
+  } finally {
+    await source.close();
+  }
+  const actual = Digest.finish(hash);
+  if (actual !== file.digest) {
+    throw new FreeholdError('DIGEST_MISMATCH', `${file.name} changed while it was copied`, {
+      detail: { file: file.name, expected: file.digest, actual },
+    });
+  }
+}

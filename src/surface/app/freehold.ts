@@ -1,0 +1,50 @@
+import path from 'node:path';
+import { type Progress, silentProgress } from '../../core/base/progress.ts';
+import { type Catalog, openCatalog } from '../../io/fetch/catalog.ts';
+import { readMirrors } from '../../io/fetch/mirrors.ts';
+import { type Home, openHome, resolveHomePath } from '../../io/home/home.ts';
+import { openStore, type Store } from '../../io/store/store.ts';
+
+export interface FreeholdOptions {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Absent: `$FREEHOLD_HOME`, else `~/.freehold`. */
+  readonly home?: string;
+  /** A mirrors.yaml to use instead of the home's. */
+  readonly mirrorsFile?: string;
+  readonly isOffline?: boolean;
+  readonly progress?: Progress;
+}
+
+/** An opened home with everything in it: what every use case takes as its first argument. */
+export interface Freehold {
+  readonly home: Home;
+  readonly store: Store;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly isOffline: boolean;
+  readonly progress: Progress;
+  /** The built-in catalog with the user's mirrors. @throws CONFIG_INVALID */
+  catalog(): Promise<Catalog>;
+}
+
+/**
+ * Opens a home, and makes it at first use.
+ * @throws PERMISSION_DENIED, ALREADY_EXISTS when the path is a file, STORE_CORRUPT, DISK_FULL
+ */
+export async function openFreehold(options: FreeholdOptions): Promise<Freehold> {
+  const home = await openHome(resolveHomePath(options.env, options.home));
+  const store = await openStore(await home.folder('store'));
+  const { mirrorsFile } = options;
+  return {
+    home,
+    store,
+    env: options.env,
+    isOffline: options.isOffline === true,
+    progress: options.progress ?? silentProgress,
+    catalog: async () =>
+      openCatalog(
+        mirrorsFile === undefined
+          ? await readMirrors(home.mirrorsPath, false)
+          : await readMirrors(path.resolve(mirrorsFile), true),
+      ),
+  };
+}

@@ -1,0 +1,31 @@
+import { FreeholdError, systemErrorCode } from '../../core/base/errors.ts';
+
+/** Turns a failed access to a user's own file into one of our errors, naming the path. */
+export function fileError(thrown: unknown, path: string): FreeholdError {
+  if (thrown instanceof FreeholdError) return thrown;
+  switch (systemErrorCode(thrown)) {
+    case 'ENOENT':
+    case 'ENOTDIR':
+      return new FreeholdError('NOT_FOUND', `${path} does not exist`, { cause: thrown });
+    case 'EACCES':
+    case 'EPERM':
+    case 'EROFS':
+      return new FreeholdError('PERMISSION_DENIED', `no access to ${path}`, { cause: thrown });
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return new FreeholdError('DISK_FULL', `no room for ${path}`, { cause: thrown });
+    case 'EISDIR':
+      return new FreeholdError('NOT_FOUND', `${path} is a folder, not a file`, { cause: thrown });
+    case 'EEXIST':
+    case 'ENOTEMPTY':
+      return new FreeholdError('ALREADY_EXISTS', `${path} exists already`, { cause: thrown });
+    case 'ENAMETOOLONG':
+      return new FreeholdError('NAME_INVALID', `the path is too long: ${path.slice(0, 80)}…`, {
+        cause: thrown,
+      });
+    default:
+      return new FreeholdError('INTERNAL', thrown instanceof Error ? thrown.message : String(thrown), {
+        cause: thrown,
+      });
+  }
+}

@@ -1,0 +1,38 @@
+import type { GgufDescription } from '../../core/format/gguf/gguf-description.ts';
+import type { PackageDescriptor, PackageFile } from '../../core/format/package-descriptor.ts';
+
+/** Context, compute buffers and the process itself, beside the weights; a first estimate before a measured one. */
+const WORKING_MEMORY_BYTES = 256 * 2 ** 20;
+
+export interface PackageFacts
+  extends Pick<
+    PackageDescriptor,
+    'name' | 'version' | 'variant' | 'license' | 'description' | 'parameters' | 'lineage'
+  > {
+  readonly model: GgufDescription;
+  readonly files: readonly PackageFile[];
+}
+
+/** The descriptor of a package whose weights were read. */
+export function describePackage({ model, files, ...facts }: PackageFacts): PackageDescriptor {
+  const weightsBytes = files
+    .filter((file) => file.role === 'weights')
+    .reduce((sum, file) => sum + file.size, 0);
+  return {
+    ...facts,
+    schemaVersion: 1,
+    kind: 'model',
+    model: {
+      format: 'gguf',
+      architecture: model.architecture,
+      purpose: model.purpose,
+      parameterCount: model.parameterCount,
+      contextTokens: model.contextTokens ?? 0,
+      quantization: model.quantization,
+    },
+    engine: { name: 'llama.cpp' },
+    memoryBytes: weightsBytes + WORKING_MEMORY_BYTES,
+    protection: { sealed: false },
+    files: [...files].sort((left, right) => (left.path < right.path ? -1 : 1)),
+  };
+}

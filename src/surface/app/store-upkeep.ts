@@ -1,0 +1,124 @@
+import { toFreeholdError } from '../../core/base/errors.ts';
+import { parseReference } from '../../core/base/reference.ts';
+import { MANIFEST_BYTES_MAX, parseModelManifest } from '../../core/format/oci.ts';
+import type { Freehold } from './freehold.ts';
+import {
+  fullReference,
+  type InstalledPackage,
+  installedPackages,
+  selectInstalled,
+} from './installed-packages.ts';
+import { SIGNERS_ANNOTATION, updateVersion } from './package-writer.ts';
+import { verifyInstalled } from './verify-package.ts';
+
+export interface PackageRow {
+  readonly name: string;
+  readonly version: string;
+  readonly variant: string;
+  readonly quantization: string;
+  readonly contentDigest: string;
+  readonly manifestDigest: string;
+  /** Sum over all files; -1 when the manifest cannot be read. */
+  readonly sizeBytes: number;
+  /** Carries a signature; whether it is a good one, verification says. */
+  readonly isSigned: boolean;
+}
+
+/** What is in the store, one row per variant. @throws STORE_CORRUPT */
+export async function listInstalled({ store }: Freehold): Promise<PackageRow[]> {
+  const rows: PackageRow[] = [];
+  for (const item of installedPackages(await store.entries())) {
+    const { name, version, variant, quantization, contentDigest, manifestDigest } = item;
+    const isSigned = item.entry.annotations?.[SIGNERS_ANNOTATION] !== undefined;
+    const sizeBytes = await packageBytes(store, item);
+    rows.push({ name, version, variant, quantization, contentDigest, manifestDigest, sizeBytes, isSigned });
+  }
+  return rows;
+}
+
+async function packageBytes(store: Freehold['store'], item: InstalledPackage): Promise<number> {
+  try {
+    const manifest = parseModelManifest(await store.blobs.readAll(item.manifestDigest, MANIFEST_BYTES_MAX));
+    return manifest.layers.reduce((sum, layer) => sum + layer.size, 0);
+  } catch {
+    return -1;
+  }
+}
+
+export interface RemoveResult {
+  readonly packages: readonly InstalledPackage[];
+  readonly freedBytes: number;
+}
+
+/** Removes every variant that the reference means, then the bytes that nothing else uses. @throws MODEL_NOT_FOUND */
+export async function removeInstalled(
+  { store }: Freehold,
+  text: string,
+  isDryRun: boolean,
+): Promise<RemoveResult> {
+  const chosen = selectInstalled(installedPackages(await store.entries()), parseReference(text), text);
+  if (isDryRun) return { packages: chosen, freedBytes: 0 };
+  await store.withLease(async () => {
+    for (const item of chosen) {
+      await updateVersion(store, item.name, item.version, (variants) =>
+        variants.filter((entry) => entry.digest !== item.manifestDigest),
+      );
+    }
+  });
+  const { freedBytes } = await store.gc();
+  return { packages: chosen, freedBytes };
+}
+
+export async function collectGarbage(
+  { store }: Freehold,
+  isDryRun: boolean,
+): Promise<{ removed: number; freedBytes: number }> {
+  const { removed, removedTempFiles, freedBytes } = await store.gc({ dryRun: isDryRun });
+  return { removed: removed.length + removedTempFiles, freedBytes };
+}
+
+export interface StoreCheck {
+  readonly blobs: number;
+  readonly bytes: number;
+  readonly packages: number;
+  /** Damage, and packages that fail verification: one line each. */
+  readonly problems: readonly string[];
+  /** What only takes up room, and packages that are not signed yet. */
+  readonly remarks: readonly string[];
+}
+
+/** Hashes every byte of the store and verifies every package; changes nothing. */
+export async function checkStore(freehold: Freehold, signal: AbortSignal): Promise<StoreCheck> {
+  const report = await freehold.store.check({
+    signal,
+    onBytes: (doneBytes, totalBytes) =>
+      freehold.progress({ kind: 'bytes-moved', label: 'check', doneBytes, totalBytes }),
+  });
+  const problems = report.findings.filter((finding) => finding.isDamage).map(describeFinding);
+  const leftovers = report.findings.filter((finding) => !finding.isDamage).length;
+  const remarks =
+    leftovers === 0
+      ? []
+      : [`${leftovers} files that no package uses, or that a dead process left: freehold gc`];
+  const packages = await freehold.store.entries().then(installedPackages, () => []);
+  for (const item of packages) {
+    try {
+      await verifyInstalled(freehold, item);
+    } catch (thrown) {
+      const error = toFreeholdError(thrown);
+      const line = `${fullReference(item)}: ${error.message} [${error.code}]`;
+      if (error.code === 'SIGNATURE_MISSING') remarks.push(line);
+      else problems.push(line);
+    }
+  }
+  return { blobs: report.blobs, bytes: report.hashedBytes, packages: packages.length, problems, remarks };
+}
+
+function describeFinding(finding: {
+  message: string;
+  owners: readonly { entry: string; file?: string }[];
+}): string {
+  const [owner] = finding.owners;
+  if (owner === undefined) return finding.message;
+  return `${owner.file ?? 'the manifest'} of ${owner.entry}: ${finding.message}`;
+}

@@ -1,0 +1,117 @@
+import type { Digest } from '../../core/base/digest.ts';
+import type { VerifiedFile } from '../../core/base/engine-port.ts';
+import { FreeholdError } from '../../core/base/errors.ts';
+import { parseReference } from '../../core/base/reference.ts';
+import { type Fingerprint, formatFingerprint } from '../../core/crypto/keys.ts';
+import type { PackageFile } from '../../core/format/package-descriptor.ts';
+import {
+  type PackageSigner,
+  type VerifiedPackage,
+  verifyPackage,
+} from '../../core/format/package-verification.ts';
+import type { Freehold } from './freehold.ts';
+import { readPackageFolder } from './install-folder.ts';
+import {
+  fullReference,
+  type InstalledPackage,
+  installedPackages,
+  selectInstalled,
+} from './installed-packages.ts';
+
+/** How thoroughly files are compared with their digests: `warm` may trust the record of an unchanged file. */
+export type VerifyMode = 'full' | 'warm';
+
+export interface VerificationReport {
+  readonly reference: string;
+  readonly contentDigest: Digest;
+  readonly fingerprint: Fingerprint;
+  /** Fingerprint for people. */
+  readonly signer: string;
+  readonly trustedFor: string;
+  readonly files: readonly Pick<PackageFile, 'path' | 'digest' | 'size'>[];
+}
+
+/**
+ * Verifies signature and trust of an installed variant, and that it is what its entry calls it: an entry that points
+ * to another, properly signed package must not lend it its name.
+ * @throws SIGNATURE_MISSING, SIGNER_UNTRUSTED, SIGNATURE_INVALID, PACKAGE_INVALID, DIGEST_MISMATCH, …
+ */
+export async function verifyInstalled(freehold: Freehold, item: InstalledPackage): Promise<VerifiedPackage> {
+  const policy = await freehold.home.trust.load();
+  const verified = await verifyPackage(freehold.store.blobs, item.manifestDigest, policy);
+  const actual = fullReference(verified.descriptor);
+  if (actual !== fullReference(item)) {
+    throw new FreeholdError(
+      'PACKAGE_INVALID',
+      `index.json calls it ${fullReference(item)}, but it is ${actual}`,
+    );
+  }
+  return verified;
+}
+
+/** Opens a file of a package through a descriptor over which its bytes were verified. */
+export async function openPackageFile(
+  freehold: Freehold,
+  file: PackageFile,
+  mode: VerifyMode,
+  signal?: AbortSignal,
+): Promise<VerifiedFile> {
+  return freehold.store.openVerified(file.digest, { mode, name: file.path, sizeBytes: file.size, signal });
+}
+
+/** Compares every file with its signed digest. @throws DIGEST_MISMATCH, SIZE_MISMATCH, NOT_FOUND naming the file */
+export async function verifyFiles(
+  freehold: Freehold,
+  files: readonly PackageFile[],
+  mode: VerifyMode,
+  signal?: AbortSignal,
+): Promise<void> {
+  for (const file of files) {
+    const opened = await openPackageFile(freehold, file, mode, signal);
+    await opened.close();
+  }
+}
+
+/**
+ * `freehold verify`: everything, byte by byte, for each variant that the reference means, or for an exported folder.
+ */
+export async function verifyReference(
+  freehold: Freehold,
+  text: string,
+  signal: AbortSignal,
+): Promise<VerificationReport[]> {
+  const reference = parseReference(text);
+  if (reference.kind === 'file') {
+    const folder = await readPackageFolder(freehold, reference.path);
+    await folder.verifyFiles(signal);
+    return [reportOf(folder.verified)];
+  }
+  const packages = selectInstalled(installedPackages(await freehold.store.entries()), reference, text);
+  const reports: VerificationReport[] = [];
+  for (const item of packages) {
+    const verified = await verifyInstalled(freehold, item);
+    await verifyFiles(freehold, verified.descriptor.files, 'full', signal);
+    reports.push(reportOf(verified));
+  }
+  return reports;
+}
+
+function reportOf({ descriptor, contentDigest, signers }: VerifiedPackage): VerificationReport {
+  const signer = firstSigner(signers);
+  return {
+    reference: fullReference(descriptor),
+    contentDigest,
+    fingerprint: signer.fingerprint,
+    signer: formatFingerprint(signer.fingerprint),
+    trustedFor: signer.trustedFor,
+    files: descriptor.files.map(({ path, digest, size }) => ({ path, digest, size })),
+  };
+}
+
+/** A verified package has at least one trusted signer. */
+export function firstSigner(signers: readonly PackageSigner[]): PackageSigner {
+  const [signer] = signers;
+  if (signer === undefined)
+    throw new FreeholdError('SIGNATURE_MISSING', 'the package has no trusted signature');
+  return signer;
+}

@@ -1,0 +1,226 @@
+import { readFile } from 'node:fs/promises';
+import { text as readText } from 'node:stream/consumers';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { GenerateRequest, LoadedModel } from '../../core/base/engine-port.ts';
+import { FreeholdError } from '../../core/base/errors.ts';
+import { examineMachine } from '../app/doctor.ts';
+import { fileError } from '../app/local-file.ts';
+import { createModelHost, type HostOptions, type LocalModelHost } from '../app/model-host.ts';
+import { chatPrompt, streamAnswer, usageText } from './answer.ts';
+import { Chat } from './chat.ts';
+import type { AddAction, CommandContext } from './program.ts';
+import { type ListenOptions, serveUntilStopped } from './serve.ts';
+import { runUp } from './up.ts';
+
+interface EngineOptions {
+  readonly verify?: 'full' | 'warm';
+  readonly requireSandbox?: boolean;
+  readonly threads?: number;
+  readonly context?: number;
+}
+
+interface RunOptions extends EngineOptions {
+  readonly system?: string;
+  readonly file?: string[];
+  readonly temperature?: number;
+  readonly topP?: number;
+  readonly maxTokens?: number;
+  readonly seed?: number;
+  readonly stop?: string[];
+}
+
+/** Models have contexts of at most a few million tokens; a prompt of more characters than this fits none. */
+const INPUT_FILE_BYTES_MAX = 64 * 2 ** 20;
+
+/** `up`, `run`, `serve`, `doctor`. */
+export function registerServeCommands(program: Command, add: AddAction): void {
+  add(
+    withListenOptions(withEngineOptions(program.command('up'))).description(
+      'first run: fetch the starter model, check it, install it, ask it one question, serve it',
+    ),
+    (context, _args, options: EngineOptions & ListenOptions) => runUp(context, hostOptions(options), options),
+  );
+
+  add(
+    withEngineOptions(program.command('run'))
+      .argument('<model>', 'NAME[@VERSION][#VARIANT]')
+      .argument('[prompt...]', 'the question; without it: stdin, or a chat on a terminal')
+      .option('--system <text>', 'system message')
+      .option('--file <path>', 'put the text of a file before the prompt (may be repeated)', collect)
+      .option('--temperature <number>', '0 always takes the most likely token', number(0, 2))
+      .option('--top-p <number>', 'nucleus sampling', number(0, 1))
+      .option('--max-tokens <count>', 'length of the answer at most', integer(1, 2 ** 31))
+      .option('--seed <number>', 'repeatable sampling', integer(0, 2 ** 32 - 1))
+      .option('--stop <text>', 'end the answer before this text (may be repeated)', collect)
+      .description('one answer, or a chat on a terminal'),
+    runModel,
+  );
+
+  add(
+    withListenOptions(withEngineOptions(program.command('serve'))).description(
+      'serve every installed model behind one OpenAI-compatible endpoint',
+    ),
+    async (context, _args, options: EngineOptions & ListenOptions) => {
+      const host = createModelHost(context.freehold, hostOptions(options));
+      try {
+        return await serveUntilStopped(context, host, options, (url) =>
+          context.terminal.result(
+            { kind: 'serving', url: `${url}/v1` },
+            `serving ${url}/v1 (OpenAI-compatible); Ctrl-C stops`,
+          ),
+        );
+      } finally {
+        await host.close();
+      }
+    },
+  );
+
+  add(
+    program.command('doctor').description('what this machine offers, and what is missing'),
+    async (context) => {
+      const findings = await examineMachine(context.freehold);
+      const { terminal } = context;
+      const mark = { ok: terminal.paint('good', 'ok  '), note: 'note', bad: terminal.paint('bad', 'bad ') };
+      const lines = findings.flatMap((finding) => [
+        `${mark[finding.state]}  ${finding.subject.padEnd(10)}  ${finding.text}`,
+        ...(finding.hint === undefined ? [] : [`${' '.repeat(18)}${terminal.paint('faint', finding.hint)}`]),
+      ]);
+      terminal.result(findings, lines.join('\n'));
+      return findings.some((finding) => finding.state === 'bad') ? 1 : 0;
+    },
+  );
+}
+
+function withEngineOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option('--verify <how>', 'full: hash the weights at every load')
+        .choices(['full', 'warm'])
+        .default('warm'),
+    )
+    .option('--require-sandbox', 'refuse to run with less isolation than the sandbox floor')
+    .option('--threads <count>', 'CPU threads per model', integer(1, 1024))
+    .option('--context <tokens>', 'context length', integer(16, 2 ** 24));
+}
+
+function withListenOptions(command: Command): Command {
+  return command
+    .option('--listen <address>', 'loopback address and port', '127.0.0.1:8484')
+    .option('--allow-host <name>', 'a further Host header to answer to (may be repeated)', collect);
+}
+
+function hostOptions(options: EngineOptions): HostOptions {
+  return {
+    verify: options.verify ?? 'warm',
+    requireSandbox: options.requireSandbox === true,
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
+    ...(options.context === undefined ? {} : { contextTokens: options.context }),
+  };
+}
+
+async function runModel(
+  context: CommandContext,
+  [name = '', ...words]: readonly string[],
+  options: RunOptions,
+): Promise<number> {
+  const { terminal, freehold, signal } = context;
+  const host = createModelHost(freehold, hostOptions(options));
+  try {
+    const input = await readPrompt(context, words.join(' '), options.file ?? []);
+    const model = await host.use(name, signal);
+    if (input === undefined) {
+      await new Chat(terminal, model, requestOf(options), options.system).run(signal);
+      return 0;
+    }
+    return await answerOnce(context, model, options, input);
+  } finally {
+    await closeQuietly(host);
+  }
+}
+
+async function answerOnce(
+  { terminal, signal }: CommandContext,
+  model: LoadedModel,
+  options: RunOptions,
+  input: string,
+): Promise<number> {
+  const prompt = chatPrompt(options.system, [{ role: 'user', content: input }]);
+  const answer = await streamAnswer(terminal, model, { ...requestOf(options), prompt }, signal);
+  if (terminal.json) {
+    terminal.event({
+      kind: 'finished',
+      text: answer.text,
+      finish: answer.finish,
+      usage: answer.usage ?? null,
+    });
+  } else {
+    terminal.streams.stdout.write('\n');
+    if (answer.usage !== undefined) {
+      terminal.note(terminal.paint('faint', usageText(answer.usage), terminal.streams.stderr));
+    }
+  }
+  return answer.finish === 'cancelled' ? 130 : 0;
+}
+
+/** @returns undefined for a chat on a terminal */
+async function readPrompt(
+  { terminal, signal }: CommandContext,
+  words: string,
+  files: readonly string[],
+): Promise<string | undefined> {
+  const parts: string[] = [];
+  for (const path of files) {
+    const content = await readFile(path, { encoding: 'utf8', signal }).catch((error: unknown) => {
+      throw fileError(error, path);
+    });
+    parts.push(content.slice(0, INPUT_FILE_BYTES_MAX));
+  }
+  if (words !== '') parts.push(words);
+  else if (terminal.streams.stdin.isTTY !== true) parts.push((await readText(terminal.streams.stdin)).trim());
+  else if (files.length === 0 && terminal.isInteractive) return undefined;
+  const prompt = parts.filter((part) => part !== '').join('\n\n');
+  if (prompt === '') {
+    throw new FreeholdError('USAGE', 'there is no prompt', { hint: 'freehold run MODEL "your question"' });
+  }
+  return prompt;
+}
+
+function requestOf(options: RunOptions): Omit<GenerateRequest, 'prompt'> {
+  return {
+    sampling: {
+      ...(options.temperature === undefined ? {} : { temperature: options.temperature }),
+      ...(options.topP === undefined ? {} : { topP: options.topP }),
+      ...(options.seed === undefined ? {} : { seed: options.seed }),
+    },
+    ...(options.maxTokens === undefined ? {} : { maxTokens: options.maxTokens }),
+    ...(options.stop === undefined ? {} : { stop: options.stop }),
+  };
+}
+
+async function closeQuietly(host: LocalModelHost): Promise<void> {
+  await host.close().catch(() => {});
+}
+
+function collect(value: string, previous: string[] | undefined): string[] {
+  return [...(previous ?? []), value];
+}
+
+function number(least: number, most: number) {
+  return (text: string): number => {
+    const value = Number(text);
+    if (text.trim() === '' || !(value >= least && value <= most)) {
+      throw new InvalidArgumentError(`a number from ${least} to ${most}`);
+    }
+    return value;
+  };
+}
+
+function integer(least: number, most: number) {
+  return (text: string): number => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < least || value > most) {
+      throw new InvalidArgumentError(`a whole number from ${least} to ${most}`);
+    }
+    return value;
+  };
+}

@@ -1,0 +1,76 @@
+import type { Command } from 'commander';
+import { fullReference } from '../app/installed-packages.ts';
+import { checkStore, collectGarbage, listInstalled, removeInstalled } from '../app/store-upkeep.ts';
+import type { AddAction } from './program.ts';
+import { formatBytes, table } from './terminal.ts';
+
+/** `list`, `remove`, `check`, `gc`. */
+export function registerStoreCommands(program: Command, add: AddAction): void {
+  add(program.command('list').description('installed packages'), async ({ freehold, terminal }) => {
+    const packages = await listInstalled(freehold);
+    const rows = packages.map((item) => [
+      item.name,
+      item.version,
+      item.variant,
+      formatBytes(item.sizeBytes),
+      item.isSigned ? 'yes' : 'no',
+      item.contentDigest.slice(7, 19),
+    ]);
+    const text =
+      rows.length === 0
+        ? 'nothing is installed: freehold install catalog:smollm2-135m-instruct'
+        : table(terminal, ['NAME', 'VERSION', 'VARIANT', 'SIZE', 'SIGNED', 'CONTENT'], rows);
+    terminal.result(packages, text);
+    return 0;
+  });
+
+  add(
+    program
+      .command('remove')
+      .argument('<model>', 'NAME[@VERSION][#VARIANT]')
+      .option('--dry-run', 'only say what would go')
+      .description('remove a package, and the bytes that nothing else uses'),
+    async ({ freehold, terminal }, [model = ''], options: { dryRun?: boolean }) => {
+      const removed = await removeInstalled(freehold, model, options.dryRun === true);
+      const verb = options.dryRun === true ? 'would remove' : 'removed';
+      terminal.result(
+        { removed: removed.packages.map(fullReference), freedBytes: removed.freedBytes },
+        [
+          ...removed.packages.map((item) => `${verb} ${fullReference(item)}`),
+          ...(options.dryRun === true ? [] : [`freed ${formatBytes(removed.freedBytes)}`]),
+        ].join('\n'),
+      );
+      return 0;
+    },
+  );
+
+  add(
+    program.command('check').description('hash every byte in the store again and verify every signature'),
+    async ({ freehold, terminal, signal }) => {
+      const report = await checkStore(freehold, signal);
+      terminal.result(
+        report,
+        [
+          ...report.problems.map((problem) => `${terminal.paint('bad', 'damaged')} ${problem}`),
+          ...report.remarks.map((remark) => `note: ${remark}`),
+          `${report.blobs} blobs, ${formatBytes(report.bytes)}, ${report.packages} packages: ` +
+            (report.problems.length === 0 ? 'all sound' : `${report.problems.length} problems`),
+        ].join('\n'),
+      );
+      return report.problems.length === 0 ? 0 : 4;
+    },
+  );
+
+  add(
+    program
+      .command('gc')
+      .option('--dry-run', 'only say what would go')
+      .description('delete bytes that no installed package uses'),
+    async ({ freehold, terminal }, _args, options: { dryRun?: boolean }) => {
+      const result = await collectGarbage(freehold, options.dryRun === true);
+      const verb = options.dryRun === true ? 'would free' : 'freed';
+      terminal.result(result, `${verb} ${formatBytes(result.freedBytes)} in ${result.removed} files`);
+      return 0;
+    },
+  );
+}

@@ -1,0 +1,67 @@
+import { shortName } from '../../core/base/ids.ts';
+import { STARTER_MODEL } from '../app/catalog.ts';
+import { fullReference } from '../app/installed-packages.ts';
+import { createModelHost, type HostOptions } from '../app/model-host.ts';
+import { streamAnswer, usageText } from './answer.ts';
+import { installCatalogModel } from './catalog-commands.ts';
+import type { CommandContext } from './program.ts';
+import { type ListenOptions, serveUntilStopped } from './serve.ts';
+
+const QUESTION = 'Say hello and tell me in one sentence what you can help with.';
+/** Enough for the sentence; the first run should not look slow. */
+const ANSWER_TOKENS_MAX = 80;
+
+/**
+ * The first run: the starter model is fetched, checked, packaged, signed and installed through the ordinary path,
+ * answers one question, and stays there behind the endpoint.
+ */
+export async function runUp(
+  context: CommandContext,
+  engine: HostOptions,
+  options: ListenOptions,
+): Promise<number> {
+  const { terminal, freehold, signal, progress } = context;
+  const installed = await installCatalogModel(context, STARTER_MODEL, false);
+  progress.clear();
+  const reference = fullReference(installed);
+  terminal.note(
+    `${terminal.paint('good', '✓', terminal.streams.stderr)} ${reference} is ${installed.isNew ? 'now ' : ''}installed, signature and digests verified`,
+  );
+  const host = createModelHost(freehold, engine);
+  try {
+    const model = await host.use(reference, signal);
+    terminal.note(
+      `${terminal.paint('good', '✓', terminal.streams.stderr)} loaded; isolation: ${model.info.isolation}`,
+    );
+    terminal.note(`\n${terminal.paint('accent', '> ', terminal.streams.stderr)}${QUESTION}`);
+    const answer = await streamAnswer(
+      terminal,
+      model,
+      {
+        prompt: { kind: 'chat', messages: [{ role: 'user', content: QUESTION }] },
+        sampling: { temperature: 0 },
+        maxTokens: ANSWER_TOKENS_MAX,
+      },
+      signal,
+    );
+    if (!terminal.json) terminal.streams.stdout.write('\n');
+    if (answer.usage !== undefined)
+      terminal.note(terminal.paint('faint', usageText(answer.usage), terminal.streams.stderr));
+    if (answer.finish === 'cancelled') return 130;
+    return await serveUntilStopped(context, host, options, (url) => {
+      const name = shortName(installed.name);
+      terminal.result(
+        { kind: 'serving', url: `${url}/v1`, model: name },
+        `\nserving ${url}/v1 (OpenAI-compatible). Try it from another terminal:\n\n${curlLine(url, name)}\n\nCtrl-C stops.`,
+      );
+    });
+  } finally {
+    await host.close();
+  }
+}
+
+/** One line that can be pasted into any shell. */
+export function curlLine(url: string, model: string): string {
+  const body = JSON.stringify({ model, messages: [{ role: 'user', content: 'What is a haiku?' }] });
+  return `curl ${url}/v1/chat/completions -H 'Content-Type: application/json' -d '${body}'`;
+}
