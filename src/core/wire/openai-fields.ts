@@ -1,0 +1,137 @@
+import { suggestion } from '../base/did-you-mean.ts';
+import { FreeholdError } from '../base/errors.ts';
+import { quoted } from '../base/ids.ts';
+
+/**
+ * What happens to one field of a request. Every field is in exactly one of the three lists, so that nothing is
+ * dropped in silence; `docs/API.md` shows these tables.
+ */
+export type FieldRule =
+  | { readonly kind: 'honoured'; readonly note: string }
+  | { readonly kind: 'without-effect'; readonly note: string }
+  | {
+      readonly kind: 'refused';
+      readonly note: string;
+      /** Values that ask for nothing beyond what happens anyway. `null` is always one. */
+      readonly unless?: readonly unknown[];
+    };
+
+export type FieldTable = Readonly<Record<string, FieldRule>>;
+
+const honoured = (note: string): FieldRule => ({ kind: 'honoured', note });
+const withoutEffect = (note: string): FieldRule => ({ kind: 'without-effect', note });
+const refused = (note: string, ...unless: unknown[]): FieldRule => ({ kind: 'refused', note, unless });
+
+/** Fields that chat and plain completions share. */
+const GENERATION_FIELDS: FieldTable = {
+  model: honoured('name of an installed model, as `/v1/models` lists it'),
+  temperature: honoured('0 to 2; 0 always takes the most likely token'),
+  top_p: honoured('0 to 1'),
+  top_k: honoured('extension: only the k most likely tokens; 0 turns it off'),
+  min_p: honoured('extension: 0 to 1, relative to the most likely token'),
+  repeat_penalty: honoured('extension: above 0 to 10; 1 turns it off'),
+  presence_penalty: honoured('-2 to 2'),
+  frequency_penalty: honoured('-2 to 2'),
+  logit_bias: honoured("token id of this model's own vocabulary → -100 to 100"),
+  stop: honoured('a string, or up to 16 of them'),
+  seed: honoured('an integer; taken modulo 2^32'),
+  stream: honoured('server-sent events'),
+  stream_options: honoured('`include_usage`; `include_obfuscation` is accepted without effect'),
+  user: withoutEffect('nothing is stored'),
+  n: refused('one answer per prompt', 1),
+};
+
+export const CHAT_FIELDS: FieldTable = {
+  ...GENERATION_FIELDS,
+  messages: honoured('roles `system`, `developer` (read as `system`), `user`, `assistant`'),
+  max_tokens: honoured('at least 1'),
+  max_completion_tokens: honoured('the same as `max_tokens`'),
+  logprobs: honoured('`true` or `false`'),
+  top_logprobs: honoured('0 to 20; needs `logprobs`'),
+  metadata: withoutEffect('nothing is stored'),
+  store: withoutEffect('nothing is stored'),
+  service_tier: withoutEffect('there is one tier'),
+  prompt_cache_key: withoutEffect('the server decides about its caches by itself'),
+  prompt_cache_options: withoutEffect('the server decides about its caches by itself'),
+  prompt_cache_retention: withoutEffect('the server decides about its caches by itself'),
+  safety_identifier: withoutEffect('nothing is reported to anybody'),
+  tools: refused('not in this version'),
+  tool_choice: refused('not in this version'),
+  parallel_tool_calls: refused('not in this version'),
+  functions: refused('not in this version'),
+  function_call: refused('not in this version'),
+  response_format: refused('not in this version', { type: 'text' }),
+  modalities: refused('the models read and write text', ['text']),
+  audio: refused('the models read and write text'),
+  prediction: refused('not in this version'),
+  reasoning_effort: refused('not in this version'),
+  verbosity: refused('not in this version'),
+  web_search_options: refused('nothing leaves the machine'),
+  moderation: refused('not in this version'),
+};
+
+export const COMPLETION_FIELDS: FieldTable = {
+  ...GENERATION_FIELDS,
+  prompt: honoured('a string, an array of token ids, or up to 64 of either (answered one after another)'),
+  max_tokens: honoured('at least 1; 16 when absent, as OpenAI documents'),
+  logprobs: honoured('0 to 5'),
+  best_of: refused('one answer per prompt', 1),
+  echo: refused('not in this version', false),
+  suffix: refused('not in this version', ''),
+};
+
+export const EMBEDDING_FIELDS: FieldTable = {
+  model: honoured('name of an installed model, as `/v1/models` lists it'),
+  input: honoured('a string, an array of token ids, or up to 2048 of either'),
+  encoding_format: honoured('`float` or `base64` (little-endian 32-bit floats)'),
+  dimensions: honoured("only the model's own length: vectors are never shortened"),
+  user: withoutEffect('nothing is stored'),
+};
+
+/** Fields of one element of `messages`, for the roles that are honoured. */
+export const MESSAGE_FIELDS: FieldTable = {
+  role: honoured('see above; `tool` and `function` are refused'),
+  content: honoured('a string, or text parts, which are joined by a line feed'),
+  name: honoured('handed to the chat template, which may show it'),
+  refusal: refused('there are no refusals here'),
+  annotations: refused('not in this version', []),
+  tool_calls: refused('not in this version', []),
+  tool_call_id: refused('not in this version'),
+  function_call: refused('not in this version'),
+  audio: refused('the models read and write text'),
+};
+
+/** A name from the wire, short enough to be shown and logged. */
+const PARAM_CHARACTERS_MAX = 128;
+
+/**
+ * Sorts the fields of an untrusted object by its table and returns those that are honoured; `null` means absent.
+ * @param path how `param` names the object: empty for the body, `messages[0]`
+ * @throws REQUEST_INVALID when it is no object, FIELD_NOT_SUPPORTED naming the first refused or unknown field
+ */
+export function selectHonoured(value: unknown, table: FieldTable, path = ''): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new FreeholdError('REQUEST_INVALID', `${path === '' ? 'the body' : path} is not a JSON object`, {
+      detail: { param: path === '' ? null : path },
+    });
+  }
+  const selected: [string, unknown][] = [];
+  for (const [name, field] of Object.entries(value)) {
+    const rule = Object.hasOwn(table, name) ? table[name] : undefined;
+    if (rule === undefined)
+      throw unsupported(name, path, `is unknown here${suggestion(name, Object.keys(table))}`);
+    if (field === null || rule.kind === 'without-effect') continue;
+    if (rule.kind === 'honoured') selected.push([name, field]);
+    else if (!isNeutral(field, rule.unless ?? [])) throw unsupported(name, path, `is refused: ${rule.note}`);
+  }
+  return Object.fromEntries(selected);
+}
+
+function isNeutral(field: unknown, unless: readonly unknown[]): boolean {
+  return unless.length > 0 && unless.some((value) => JSON.stringify(value) === JSON.stringify(field));
+}
+
+function unsupported(name: string, path: string, reason: string): FreeholdError {
+  const param = `${path === '' ? '' : `${path}.`}${name}`.slice(0, PARAM_CHARACTERS_MAX);
+  return new FreeholdError('FIELD_NOT_SUPPORTED', `${quoted(param)} ${reason}`, { detail: { param } });
+}
