@@ -1,0 +1,52 @@
+import type { FileHandle } from 'node:fs/promises';
+import { Digest } from '../../core/base/digest.ts';
+import { FreeholdError } from '../../core/base/errors.ts';
+
+/**
+ * One read, and one uninterrupted piece of hashing: about 0.7 ms of the event loop. Measured from 256 KiB to 8 MiB:
+ * all are equally fast, larger ones only keep the loop longer.
+ */
+const CHUNK_BYTES = 1 << 20;
+
+export interface HashOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Called about once per mebibyte with the bytes hashed so far. */
+  readonly onBytes?: ((doneBytes: number) => void) | undefined;
+}
+
+/**
+ * SHA-256 of an open file from its beginning to its end. While one buffer is hashed the system fills the other, so the
+ * disk and the processor work at the same time; between two pieces the event loop gets its turn.
+ * @throws CANCELLED
+ */
+export async function hashOpenFile(
+  handle: FileHandle,
+  options: HashOptions = {},
+): Promise<{ digest: Digest; sizeBytes: number }> {
+  const hash = Digest.begin();
+  // Small files get small buffers; one byte more, so that the end of the file is met and not assumed.
+  const chunkBytes = Math.min(CHUNK_BYTES, (await handle.stat()).size + 1);
+  let filled = Buffer.allocUnsafeSlow(chunkBytes);
+  let spare = Buffer.allocUnsafeSlow(chunkBytes);
+  let doneBytes = 0;
+  let reading = handle.read(filled, 0, chunkBytes, 0);
+  for (;;) {
+    const { bytesRead } = await reading;
+    if (bytesRead === 0) return { digest: Digest.finish(hash), sizeBytes: doneBytes };
+    requireNotCancelled(options.signal);
+    doneBytes += bytesRead;
+    reading = handle.read(spare, 0, chunkBytes, doneBytes);
+    // A failed read is thrown by the await above in the next round; without this it would count as unhandled until then.
+    reading.catch(() => {});
+    hash.update(filled.subarray(0, bytesRead));
+    options.onBytes?.(doneBytes);
+    [filled, spare] = [spare, filled];
+  }
+}
+
+/** @throws CANCELLED */
+export function requireNotCancelled(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) {
+    throw new FreeholdError('CANCELLED', 'cancelled while reading a blob', { cause: signal.reason });
+  }
+}

@@ -1,0 +1,110 @@
+import type { FileHandle } from 'node:fs/promises';
+import { lstat } from 'node:fs/promises';
+import type { BlobStore } from '../../core/base/blob-store.ts';
+import { type ByteSource, requireRange } from '../../core/base/byte-source.ts';
+import { Digest } from '../../core/base/digest.ts';
+import { FreeholdError } from '../../core/base/errors.ts';
+import { requireSmall } from './blob-expectation.ts';
+import { writeBlob } from './blob-writing.ts';
+import { corrupt, isSystemError, onDisk } from './disk-error.ts';
+import type { Layout } from './layout.ts';
+import { openPlainFile } from './plain-file.ts';
+
+/** Runs work while gc is kept out. */
+export type WithLease = <T>(work: () => Promise<T>) => Promise<T>;
+
+/** The blobs of one layout. Reading takes no lock and writes nothing, so a read-only disk is fine. */
+export function diskBlobStore(layout: Layout, withLease: WithLease): BlobStore {
+  return {
+    async has(digest) {
+      const file = layout.blobPath(digest);
+      return onDisk('look at', file, async () => {
+        try {
+          return (await lstat(file)).isFile();
+        } catch (thrown) {
+          if (isSystemError(thrown, 'ENOENT')) return false;
+          throw thrown;
+        }
+      });
+    },
+    async info(digest) {
+      const file = layout.blobPath(digest);
+      const found = await onDisk('look at', file, () => lstat(file).catch(refuseAbsent(digest)));
+      if (!found.isFile()) throw corrupt(file, 'is not a plain file');
+      return { digest, sizeBytes: found.size };
+    },
+    open: (digest) => openBlobSource(layout, digest),
+    readAll: (digest, bytesMax) => readDocument(layout, digest, bytesMax),
+    write: (bytes, expect = {}) => withLease(() => writeBlob(layout, bytes, expect)),
+  };
+}
+
+/** @throws NOT_FOUND, STORE_CORRUPT when it is not a plain file, PERMISSION_DENIED */
+export async function openBlob(layout: Layout, digest: Digest): Promise<FileHandle> {
+  const file = layout.blobPath(digest);
+  return onDisk('read', file, () => openPlainFile(file).catch(refuseAbsent(digest)));
+}
+
+function refuseAbsent(digest: Digest) {
+  return (thrown: unknown): never => {
+    if (!isSystemError(thrown, 'ENOENT')) throw thrown;
+    throw new FreeholdError('NOT_FOUND', `no blob ${digest} in the store`, {
+      cause: thrown,
+      detail: { digest },
+    });
+  };
+}
+
+async function openBlobSource(
+  layout: Layout,
+  digest: Digest,
+): Promise<ByteSource & { close(): Promise<void> }> {
+  const handle = await openBlob(layout, digest);
+  const sizeBytes = (await handle.stat()).size;
+  return {
+    sizeBytes,
+    async read(offset, length) {
+      requireRange(offset, length, sizeBytes);
+      return onDisk('read', layout.blobPath(digest), () => readExactly(handle, digest, offset, length));
+    },
+    close: () => handle.close(),
+  };
+}
+
+/** @throws SIZE_MISMATCH when the file became shorter since it was opened */
+async function readExactly(
+  handle: FileHandle,
+  digest: Digest,
+  offset: number,
+  length: number,
+): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafe(length);
+  for (let done = 0; done < length; ) {
+    const { bytesRead } = await handle.read(bytes, done, length - done, offset + done);
+    if (bytesRead === 0) {
+      throw new FreeholdError('SIZE_MISMATCH', `${digest} ends at byte ${offset + done} while being read`, {
+        detail: { digest },
+      });
+    }
+    done += bytesRead;
+  }
+  return bytes;
+}
+
+async function readDocument(layout: Layout, digest: Digest, bytesMax: number): Promise<Buffer> {
+  const handle = await openBlob(layout, digest);
+  try {
+    const { size } = await handle.stat();
+    requireSmall(digest, size, bytesMax);
+    const bytes = await onDisk('read', layout.blobPath(digest), () => readExactly(handle, digest, 0, size));
+    const actual = Digest.of(bytes);
+    if (actual !== digest) {
+      throw new FreeholdError('DIGEST_MISMATCH', `blob ${digest} is damaged: its bytes have ${actual}`, {
+        detail: { expected: digest, actual, path: layout.blobPath(digest) },
+      });
+    }
+    return bytes;
+  } finally {
+    await handle.close();
+  }
+}
