@@ -2,7 +2,6 @@ import type { GgufDescription } from '../../core/format/gguf/gguf-description.ts
 import type { PackageDescriptor } from '../../core/format/package-descriptor.ts';
 import { requireLicenseAccepted } from '../../io/fetch/catalog.ts';
 import type { CatalogEntry } from '../../io/fetch/catalog-entry.ts';
-import { fetchEntry } from '../../io/fetch/fetch-entry.ts';
 import type { Freehold } from './freehold.ts';
 import { readGgufWeights } from './gguf-weights.ts';
 import { addVerified, type InstallResult } from './install-package.ts';
@@ -34,6 +33,8 @@ export async function installFromCatalog(
   if (existing !== undefined) return existing;
   requireLicenseAccepted(entry, isLicenseAccepted);
   const cacheFolder = await freehold.home.folder('cache');
+  // Loaded here: the HTTP client is a seventh of every command's start, and most fetch nothing.
+  const { fetchEntry } = await import('../../io/fetch/fetch-entry.ts');
   const { path } = await fetchEntry(entry, {
     cacheFolder,
     offline: freehold.isOffline,

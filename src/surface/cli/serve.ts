@@ -1,11 +1,5 @@
-import { randomBytes } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { Clock } from '../../core/base/clock.ts';
 import type { LogRecord } from '../../core/base/log.ts';
 import type { LocalModelHost } from '../app/model-host.ts';
-import { FREEHOLD_VERSION } from '../app/version.ts';
-import { createApp } from '../server/app.ts';
-import { startServer } from '../server/listen.ts';
 import type { CommandContext } from './program.ts';
 import { harmless } from './terminal.ts';
 
@@ -13,12 +7,6 @@ export interface ListenOptions {
   readonly listen: string;
   readonly allowHost?: string[];
 }
-
-const systemClock: Clock = {
-  nowMs: () => Date.now(),
-  monotonicMs: () => performance.now(),
-  sleep: (durationMs, signal) => sleep(durationMs, undefined, signal === undefined ? {} : { signal }),
-};
 
 /**
  * Serves until the signal aborts, then lets running answers end.
@@ -30,15 +18,14 @@ export async function serveUntilStopped(
   options: ListenOptions,
   whenReady: (url: string) => void,
 ): Promise<number> {
-  const app = createApp({
+  // Loaded here: most commands need no HTTP server, and this is a sixth of their start.
+  const { serveHost } = await import('../server/serve-host.ts');
+  const server = await serveHost({
     host,
-    clock: systemClock,
-    random: (count) => randomBytes(count),
-    log: (record) => terminal.note(logLine(record)),
-    version: FREEHOLD_VERSION,
+    listen: options.listen,
     allowedHosts: options.allowHost ?? [],
+    log: (record) => terminal.note(logLine(record)),
   });
-  const server = await startServer({ app, listen: options.listen });
   whenReady(server.url);
   if (!signal.aborted) {
     await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));

@@ -1,0 +1,238 @@
+import { createHash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type {
+  EmbedRequest,
+  EmbedResult,
+  Engine,
+  GeneratedToken,
+  GenerateEvent,
+  GenerateRequest,
+  LoadedModel,
+  LoadRequest,
+  ModelInfo,
+  Prompt,
+} from '../../../core/base/engine-port.ts';
+import { FreeholdError } from '../../../core/base/errors.ts';
+import { AnswerText } from '../llama/answer-text.ts';
+import { generateMessage, requireEmbedRequest } from '../llama/generate-message.ts';
+import { cancelled, WaitQueue } from '../llama/wait-queue.ts';
+
+export interface FakeEngineOptions {
+  readonly purpose?: ModelInfo['purpose'];
+  /** Default 4096. A token is a byte, a message costs four more. */
+  readonly contextTokens?: number;
+  /** Default: `You said: ` and the end of the prompt, and which variant the seed chose. */
+  readonly reply?: (prompt: Prompt, seed: number) => string;
+  /** Between tokens, default 0: for tests that cancel, or look at a stream while it runs. */
+  readonly tokenDelayMs?: number;
+}
+
+const EMBEDDING_LENGTH = 8;
+const END_TOKEN = 256;
+const MESSAGE_TOKENS = 4;
+const WAITING_REQUESTS_MAX = 64;
+/** Probability of each token that it chooses; the end token gets the rest. */
+const CERTAINTY = 0.75;
+
+/**
+ * An engine without a model, for tests of what stands above engines. It opens and checks the weights files like a real
+ * one, then answers from the prompt alone: the same request gives the same events.
+ */
+export function createFakeEngine(options: FakeEngineOptions = {}): Engine {
+  return {
+    load: async (request, signal) => {
+      for (const weights of request.weights) {
+        const file = await weights.open(signal);
+        try {
+          await file.requireUnchanged();
+        } finally {
+          await file.close();
+        }
+        if (signal?.aborted === true) throw cancelled(signal);
+      }
+      return new FakeModel(request, options);
+    },
+  };
+}
+
+class FakeModel implements LoadedModel {
+  readonly info: ModelInfo;
+  readonly #request: LoadRequest;
+  readonly #options: FakeEngineOptions;
+  readonly #closed = new AbortController();
+  readonly #queue: WaitQueue;
+
+  constructor(request: LoadRequest, options: FakeEngineOptions) {
+    this.#request = request;
+    this.#options = options;
+    this.#queue = new WaitQueue(request.name, 1, WAITING_REQUESTS_MAX);
+    this.info = {
+      architecture: 'fake',
+      parameterCount: 0,
+      contextTokens: request.contextTokens ?? options.contextTokens ?? 4096,
+      vocabularyTokens: END_TOKEN + 1,
+      embeddingLength: EMBEDDING_LENGTH,
+      hasChatTemplate: true,
+      purpose: options.purpose ?? 'generate',
+      isolation: 'none: a fake without a process',
+    };
+  }
+
+  async *generate(
+    request: GenerateRequest,
+    signal?: AbortSignal,
+  ): AsyncGenerator<GenerateEvent, void, undefined> {
+    this.#requirePurpose('generate');
+    const message = generateMessage(request, this.#request.defaults, 0, this.info.contextTokens);
+    const leave = await this.#queue.enter(signal);
+    try {
+      const promptTokens = promptLength(request.prompt, this.info);
+      yield { kind: 'started', promptTokens };
+      const seed = message.sampling.temperature === 0 ? 0 : message.sampling.seed;
+      const reply = Buffer.from((this.#options.reply ?? defaultReply)(request.prompt, seed));
+      const room = this.info.contextTokens - promptTokens;
+      const limit = Math.min(message.maxTokens ?? room, room);
+      const text = new AnswerText<GeneratedToken | undefined>(message.stop);
+      const end = (reason: 'stop' | 'length', count: number, stop?: string): GenerateEvent => ({
+        kind: 'finished',
+        reason,
+        ...(stop === undefined ? {} : { stop }),
+        usage: { promptTokens, cachedTokens: 0, completionTokens: count, promptMs: 0, completionMs: 0 },
+      });
+      for (let index = 0; index < limit; index++) {
+        await this.#pause(signal);
+        const byte = reply[index];
+        if (byte === undefined) {
+          yield* visible(text.finish());
+          yield end('stop', index + 1);
+          return;
+        }
+        const token = message.topLogprobs === undefined ? undefined : describe(byte, message.topLogprobs);
+        const piece = text.push(Uint8Array.of(byte), token);
+        yield* visible(piece);
+        if (piece.stop !== undefined) {
+          yield end('stop', index + 1, piece.stop);
+          return;
+        }
+      }
+      yield* visible(text.finish());
+      yield end('length', limit);
+    } finally {
+      leave();
+    }
+  }
+
+  async embed(request: EmbedRequest, signal?: AbortSignal): Promise<EmbedResult> {
+    this.#requirePurpose('embed');
+    const inputs = requireEmbedRequest(request, this.info);
+    const leave = await this.#queue.enter(signal);
+    try {
+      await this.#pause(signal);
+      const tokens = inputs.map((input) => (typeof input === 'string' ? [...Buffer.from(input)] : input));
+      for (const [index, input] of tokens.entries()) {
+        requireKnown(input, this.info);
+        if (input.length > this.info.contextTokens) throw exceeded(`input ${index}`, input.length, this.info);
+      }
+      return {
+        vectors: tokens.map(hashedVector),
+        promptTokens: tokens.reduce((sum, input) => sum + input.length, 0),
+      };
+    } finally {
+      leave();
+    }
+  }
+
+  async close(): Promise<void> {
+    const error = new FreeholdError('CANCELLED', `${this.#request.name} was closed`);
+    this.#queue.close(error);
+    this.#closed.abort(error);
+  }
+
+  /** Lets others run, as long as a token would take. @throws CANCELLED */
+  async #pause(signal: AbortSignal | undefined): Promise<void> {
+    const { signal: closed } = this.#closed;
+    const either = signal === undefined ? closed : AbortSignal.any([signal, closed]);
+    await sleep(this.#options.tokenDelayMs ?? 0, undefined, { signal: either }).catch(() => {});
+    if (closed.aborted) throw closed.reason;
+    if (signal?.aborted === true) throw cancelled(signal);
+  }
+
+  #requirePurpose(wanted: ModelInfo['purpose']): void {
+    if (this.info.purpose !== wanted) {
+      throw new FreeholdError(
+        'NOT_SUPPORTED',
+        `${this.#request.name} is a fake that can only ${this.info.purpose}`,
+      );
+    }
+  }
+}
+
+function defaultReply(prompt: Prompt, seed: number): string {
+  return `You said: ${promptText(prompt).slice(-200)}${seed === 0 ? '' : ` (variant ${seed})`}`;
+}
+
+function promptText(prompt: Prompt): string {
+  switch (prompt.kind) {
+    case 'chat':
+      return prompt.messages.at(-1)?.content ?? '';
+    case 'text':
+      return prompt.text;
+    case 'tokens':
+      return Buffer.from(prompt.tokens.filter((token) => token < END_TOKEN)).toString();
+  }
+}
+
+function promptLength(prompt: Prompt, info: ModelInfo): number {
+  if (prompt.kind === 'tokens') requireKnown(prompt.tokens, info);
+  const tokens =
+    prompt.kind === 'chat'
+      ? prompt.messages.reduce((sum, { content }) => sum + MESSAGE_TOKENS + Buffer.byteLength(content), 0)
+      : prompt.kind === 'text'
+        ? Buffer.byteLength(prompt.text)
+        : prompt.tokens.length;
+  if (tokens === 0) throw new FreeholdError('REQUEST_INVALID', 'the prompt is empty');
+  if (tokens + 1 > info.contextTokens) throw exceeded('prompt', tokens, info);
+  return tokens;
+}
+
+function requireKnown(tokens: readonly number[], info: ModelInfo): void {
+  const unknown = tokens.find((token) => token >= info.vocabularyTokens);
+  if (unknown !== undefined) {
+    throw new FreeholdError(
+      'REQUEST_INVALID',
+      `token ${unknown} is not one of the ${info.vocabularyTokens} of this model`,
+    );
+  }
+}
+
+function exceeded(what: string, promptTokens: number, { contextTokens }: ModelInfo): FreeholdError {
+  return new FreeholdError(
+    'CONTEXT_EXCEEDED',
+    `the ${what} has ${promptTokens} tokens, the context of the model has room for ${contextTokens}`,
+    { detail: { promptTokens, contextTokens } },
+  );
+}
+
+function* visible(piece: {
+  readonly text: string;
+  readonly tokens: readonly (GeneratedToken | undefined)[];
+}): Generator<GenerateEvent> {
+  const tokens = piece.tokens.filter((token) => token !== undefined);
+  if (piece.text !== '' || tokens.length > 0) yield { kind: 'text', text: piece.text, tokens };
+}
+
+function describe(byte: number, top: number): GeneratedToken {
+  const chosen = { id: byte, bytes: Uint8Array.of(byte), logprob: Math.log(CERTAINTY) };
+  const other = { id: END_TOKEN, bytes: new Uint8Array(0), logprob: Math.log(1 - CERTAINTY) };
+  return { ...chosen, top: [chosen, other].slice(0, top) };
+}
+
+function hashedVector(tokens: readonly number[]): Float32Array {
+  const hash = createHash('sha256').update(tokens.join(' ')).digest();
+  const values = Float32Array.from(
+    { length: EMBEDDING_LENGTH },
+    (_, index) => hash.readInt32LE(4 * index) / 2 ** 31,
+  );
+  const length = Math.hypot(...values);
+  return values.map((value) => value / length);
+}

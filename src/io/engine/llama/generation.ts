@@ -1,0 +1,182 @@
+import { FreeholdError } from '../../../core/base/errors.ts';
+import { AnswerText } from './answer-text.ts';
+import type { ChatTemplate } from './chat-template.ts';
+import type { NativeModel } from './native-model.ts';
+import type { PromptMemory } from './prompt-memory.ts';
+import { tokenizeRendered, tokenizeText } from './prompt-tokens.ts';
+import type { ChildMessage, GenerateMessage, WireToken } from './protocol.ts';
+import { randomStream } from './random-stream.ts';
+import { cutTopK, logSumExp, Sampler } from './sampler.ts';
+
+/** What a generation needs of the process around it. */
+export interface GenerationHost {
+  readonly model: NativeModel;
+  readonly memory: PromptMemory;
+  /** @throws NOT_SUPPORTED, TEMPLATE_FAILED */
+  template(): ChatTemplate;
+  /** Resolves when there is room for more. */
+  send(message: ChildMessage): Promise<void>;
+  monotonicMs(): number;
+}
+
+/** As OpenAI's API writes a token that cannot come: JSON has no infinity. */
+const LOGPROB_MIN = -9999;
+
+/**
+ * One generation: prompt, then token after token until an end token, a stop string, `maxTokens`, or the border of the
+ * context.
+ * @returns false when aborted
+ * @throws CONTEXT_EXCEEDED, TEMPLATE_FAILED, NOT_SUPPORTED, REQUEST_INVALID, ENGINE_FAILED
+ */
+export async function runGeneration(host: GenerationHost, message: GenerateMessage): Promise<boolean> {
+  const { id } = message;
+  const prompt = promptTokens(host, message);
+  await host.send({ kind: 'rendered', id });
+  requireFit(host.model, prompt);
+  await host.send({ kind: 'started', id, promptTokens: prompt.length });
+
+  const begunMs = host.monotonicMs();
+  const cachedTokens = await host.memory.read(prompt, message.isReproducible);
+  if (cachedTokens === undefined) return false;
+  const readMs = host.monotonicMs();
+  const end = await answer(host, message, prompt);
+  if (end === undefined) return false;
+  await host.send({
+    kind: 'finished',
+    id,
+    reason: end.reason,
+    ...(end.stop === undefined ? {} : { stop: end.stop }),
+    usage: {
+      promptTokens: prompt.length,
+      cachedTokens,
+      completionTokens: end.completionTokens,
+      promptMs: readMs - begunMs,
+      completionMs: host.monotonicMs() - readMs,
+    },
+  });
+  return true;
+}
+
+function promptTokens(host: GenerationHost, message: GenerateMessage): number[] {
+  const { prompt } = message;
+  const { vocabulary } = host.model;
+  switch (prompt.kind) {
+    case 'chat': {
+      const chat = host.template().render(prompt.messages, prompt.continueLast);
+      return tokenizeRendered(vocabulary, chat.marks, chat.text);
+    }
+    case 'text':
+      return tokenizeText(vocabulary, prompt.text);
+    case 'tokens':
+      requireKnownTokens(prompt.tokens, vocabulary.tokenCount);
+      return [...prompt.tokens];
+  }
+}
+
+/** Native code indexes tables with them. @throws REQUEST_INVALID */
+export function requireKnownTokens(tokens: readonly number[], tokenCount: number): void {
+  const unknown = tokens.find((token) => token >= tokenCount);
+  if (unknown !== undefined) {
+    throw new FreeholdError(
+      'REQUEST_INVALID',
+      `token ${unknown} is not one of the ${tokenCount} of this model`,
+    );
+  }
+}
+
+function requireFit(model: NativeModel, prompt: readonly number[]): void {
+  if (prompt.length === 0) throw new FreeholdError('REQUEST_INVALID', 'the prompt is empty');
+  const { contextTokens } = model.facts;
+  if (prompt.length + 1 > contextTokens) throw contextExceeded('prompt', prompt.length, contextTokens);
+}
+
+/** @param what `prompt`, or `input 3` */
+export function contextExceeded(what: string, promptTokens: number, contextTokens: number): FreeholdError {
+  return new FreeholdError(
+    'CONTEXT_EXCEEDED',
+    `the ${what} has ${promptTokens} tokens, the context of the model has room for ${contextTokens}`,
+    { detail: { promptTokens, contextTokens } },
+  );
+}
+
+interface AnswerEnd {
+  readonly reason: 'stop' | 'length';
+  readonly stop?: string;
+  readonly completionTokens: number;
+}
+
+async function answer(
+  host: GenerationHost,
+  message: GenerateMessage,
+  prompt: readonly number[],
+): Promise<AnswerEnd | undefined> {
+  const { context, vocabulary, facts } = host.model;
+  const sampler = new Sampler(message.sampling, randomStream(message.sampling.seed), prompt);
+  const text = new AnswerText<WireToken | undefined>(message.stop);
+  const tokensMax = Math.min(
+    message.maxTokens ?? Number.POSITIVE_INFINITY,
+    facts.contextTokens - prompt.length,
+  );
+  for (let count = 0; count < tokensMax; ) {
+    const logits = context.logits(facts.vocabularyTokens);
+    const token = sampler.choose(logits);
+    count++;
+    requireNumber(logits, token);
+    if (vocabulary.isEndOfGeneration(token)) {
+      const rest = text.finish();
+      await sendText(host, message.id, rest);
+      return {
+        reason: 'stop',
+        completionTokens: count,
+        ...(rest.stop === undefined ? {} : { stop: rest.stop }),
+      };
+    }
+    const wireToken =
+      message.topLogprobs === undefined ? undefined : describe(host, logits, token, message.topLogprobs);
+    const piece = text.push(vocabulary.visibleBytes(token), wireToken);
+    await sendText(host, message.id, piece);
+    if (piece.stop !== undefined) return { reason: 'stop', stop: piece.stop, completionTokens: count };
+    // The last token need not be evaluated: nothing comes after it.
+    if (count < tokensMax && !(await host.memory.append(token))) return undefined;
+  }
+  const rest = text.finish();
+  await sendText(host, message.id, rest);
+  const completionTokens = Math.max(0, tokensMax);
+  if (rest.stop !== undefined) return { reason: 'stop', stop: rest.stop, completionTokens };
+  return { reason: 'length', completionTokens };
+}
+
+async function sendText(
+  host: GenerationHost,
+  id: number,
+  piece: { readonly text: string; readonly tokens: readonly (WireToken | undefined)[] },
+): Promise<void> {
+  const tokens = piece.tokens.filter((token) => token !== undefined);
+  if (piece.text !== '' || tokens.length > 0) await host.send({ kind: 'text', id, text: piece.text, tokens });
+}
+
+/** Broken weights compute NaN; every token would be the first one. */
+function requireNumber(logits: Float32Array, token: number): void {
+  if (!Number.isFinite(logits[token])) {
+    throw new FreeholdError(
+      'ENGINE_FAILED',
+      'the model computed no number: its weights are damaged or overflow',
+    );
+  }
+}
+
+function describe(host: GenerationHost, logits: Float32Array, token: number, top: number): WireToken {
+  const normaliser = logSumExp(logits);
+  const { vocabulary } = host.model;
+  const entry = (id: number, logit: number) => ({
+    id,
+    bytes: Buffer.from(vocabulary.spelledBytes(id)).toString('base64'),
+    // Rounding can leave a certain token a hair above 0.
+    logprob: Math.min(0, Math.max(LOGPROB_MIN, logit - normaliser)),
+  });
+  const best = top === 0 ? { ids: [], logits: [] } : cutTopK(logits, top);
+  return {
+    ...entry(token, logits[token] as number),
+    top: Array.from(best.ids, (id, index) => entry(id, best.logits[index] as number)),
+  };
+}

@@ -1,0 +1,101 @@
+import type {
+  ChatMessage,
+  EmbedResult,
+  GenerateRequest,
+  LoadedModel,
+  ModelHost,
+  ModelInfo,
+} from '../../core/base/engine-port.ts';
+import { FreeholdError } from '../../core/base/errors.ts';
+import { parseReference } from '../../core/base/reference.ts';
+import { type Freehold, type FreeholdOptions, openFreehold } from './freehold.ts';
+import { installFromCatalog } from './install-catalog.ts';
+import { installFromFolder } from './install-folder.ts';
+import { fullReference } from './installed-packages.ts';
+import { createModelHost, type HostOptions, type LocalModelHost } from './model-host.ts';
+import { listInstalled, type PackageRow } from './store-upkeep.ts';
+import { type VerificationReport, verifyReference } from './verify-package.ts';
+
+/** Everything of a generation request but the prompt. */
+export type ChatOptions = Omit<GenerateRequest, 'prompt'> & { readonly signal?: AbortSignal };
+
+/** A part of an answer: whole characters. */
+export interface ChatPart {
+  readonly text: string;
+}
+
+/** A verified, loaded model for programs. */
+export interface OwnedModel {
+  readonly info: ModelInfo;
+  /** Streams the answer to a conversation. @throws CONTEXT_EXCEEDED, TEMPLATE_FAILED, ENGINE_LOST, CANCELLED */
+  chat(messages: readonly ChatMessage[], options?: ChatOptions): AsyncIterable<ChatPart>;
+  /** One L2-normalised vector per text. @throws NOT_SUPPORTED when the model does not embed */
+  embed(texts: readonly string[], signal?: AbortSignal): Promise<EmbedResult['vectors']>;
+}
+
+/** A home for programs: the same store, trust policy and engine as the command line's. */
+export interface OwnedHome {
+  readonly path: string;
+  /** The models behind the OpenAI-compatible door: hand it to `startServer`. */
+  readonly host: ModelHost;
+  /** @throws MODEL_NOT_FOUND, SIGNER_UNTRUSTED, DIGEST_MISMATCH, ENGINE_FAILED, … */
+  run(reference: string): Promise<OwnedModel>;
+  list(): Promise<readonly PackageRow[]>;
+  /** `catalog:NAME` or `file:FOLDER`. @returns the full reference of what is installed */
+  install(
+    reference: string,
+    options?: { readonly acceptLicense?: boolean; readonly signal?: AbortSignal },
+  ): Promise<string>;
+  /** Every byte of every file. @throws SIGNATURE_…, DIGEST_MISMATCH naming the file */
+  verify(reference: string, signal?: AbortSignal): Promise<readonly VerificationReport[]>;
+  /** Ends all models. */
+  close(): Promise<void>;
+}
+
+export type OpenHomeOptions = Partial<FreeholdOptions> & HostOptions;
+
+/**
+ * Opens the home folder (`options.home`, else `$FREEHOLD_HOME`, else `~/.freehold`), and makes it at first use.
+ * @throws PERMISSION_DENIED, STORE_CORRUPT
+ */
+export async function openHome(options: OpenHomeOptions = {}): Promise<OwnedHome> {
+  const freehold = await openFreehold({ env: process.env, ...options });
+  return ownedHome(freehold, createModelHost(freehold, options));
+}
+
+function ownedHome(freehold: Freehold, host: LocalModelHost): OwnedHome {
+  return {
+    path: freehold.home.path,
+    host,
+    run: async (reference) => ownedModel(await host.use(reference)),
+    list: () => listInstalled(freehold),
+    async install(reference, { acceptLicense = false, signal = new AbortController().signal } = {}) {
+      const parsed = parseReference(reference);
+      if (parsed.kind === 'installed') {
+        throw new FreeholdError('REFERENCE_INVALID', `${reference} does not say where to install from`, {
+          hint: 'catalog:NAME or file:FOLDER',
+        });
+      }
+      const installed =
+        parsed.kind === 'catalog'
+          ? await installFromCatalog(freehold, parsed.name, { isLicenseAccepted: acceptLicense, signal })
+          : await installFromFolder(freehold, parsed.path, signal);
+      return fullReference(installed);
+    },
+    verify: (reference, signal = new AbortController().signal) =>
+      verifyReference(freehold, reference, signal),
+    close: () => host.close(),
+  };
+}
+
+function ownedModel(model: LoadedModel): OwnedModel {
+  return {
+    info: model.info,
+    async *chat(messages, { signal, ...request } = {}) {
+      const events = model.generate({ ...request, prompt: { kind: 'chat', messages } }, signal);
+      for await (const event of events)
+        if (event.kind === 'text' && event.text !== '') yield { text: event.text };
+    },
+    embed: async (texts, signal) => (await model.embed({ inputs: texts }, signal)).vectors,
+  };
+}
