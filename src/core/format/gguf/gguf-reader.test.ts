@@ -189,7 +189,8 @@ for (const [what, build] of Object.entries(largest)) {
   test(`the largest header stays under 64 MiB: ${what}`, async (t) => {
     const peak = await peakBytes(build());
     t.diagnostic(`${(peak / MEBIBYTE).toFixed(1)} MiB`);
-    assert.ok(peak < 64 * MEBIBYTE, `${(peak / MEBIBYTE).toFixed(1)} MiB`);
+    // 64 MiB are promised; half again of the largest header would mean that something is kept twice.
+    assert.ok(peak < 48 * MEBIBYTE, `${(peak / MEBIBYTE).toFixed(1)} MiB`);
     // The array alone has this much: less would mean that nothing was measured.
     assert.ok(peak > 20 * MEBIBYTE, `${(peak / MEBIBYTE).toFixed(1)} MiB`);
   });

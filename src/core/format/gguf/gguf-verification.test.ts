@@ -129,7 +129,23 @@ const REFUSED: readonly [what: string, change: Change, message: RegExp][] = [
     { keys: { 'llama.expert_count': uint32(4), 'llama.expert_used_count': uint32(5) } },
     /expert_used_count is 5/,
   ],
-  ['experts of which none is used', set('llama.expert_count', uint32(4)), /expert_used_count is 0 of 4/],
+  [
+    'experts of which none is used',
+    set('llama.expert_count', uint32(4)),
+    /expert_used_count is missing of 4 experts/,
+  ],
+  [
+    'one expert, not used',
+    { keys: { 'llama.expert_count': uint32(1), 'llama.expert_used_count': uint32(0) } },
+    /expert_used_count is 0 of 1 experts/,
+  ],
+  [
+    'experts used per block, more than there are',
+    {
+      keys: { 'llama.expert_count': uint32(2), 'llama.expert_used_count': array(ggufNumbers('uint32', [3])) },
+    },
+    /expert_used_count is 3 of 2 experts/,
+  ],
   [
     'groups that do not divide the experts',
     {

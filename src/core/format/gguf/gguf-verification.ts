@@ -4,6 +4,7 @@ import { BLOCKS_MAX, CONTEXT_TOKENS_MAX, EXPERTS_MAX, WIDTH_MAX } from './gguf-l
 import { verifyShards } from './gguf-shards.ts';
 import type { GgufFile } from './gguf-types.ts';
 import {
+  arrayOfIntegers,
   type GgufKeys,
   ggufInvalid,
   optionalInteger,
@@ -172,15 +173,20 @@ function verifyExperts(file: GgufFile, architecture: string): void {
   const key = `${architecture}.expert_count`;
   const experts = requireBetween(file, key, 0, EXPERTS_MAX) ?? 0;
   const usedKey = `${architecture}.expert_used_count`;
-  if (file.metadata.get(usedKey)?.kind !== 'array') {
-    const used = requireBetween(file, usedKey, 0, experts) ?? 0;
-    if (experts > 1 && used === 0) throw ggufInvalid(file, usedKey, `is 0 of ${experts} experts`);
+  const isPerBlock = file.metadata.get(usedKey)?.kind === 'array';
+  const used = isPerBlock
+    ? Math.max(0, ...arrayOfIntegers(file, usedKey))
+    : requireBetween(file, usedKey, 0, experts);
+  // Dense variants of this family say that they have one expert, and none used.
+  const isDense = experts === 1 && architecture.startsWith('hunyuan');
+  if ((used ?? 0) > experts || (experts > 0 && (used ?? 0) === 0 && !isDense)) {
+    throw ggufInvalid(file, usedKey, `is ${used ?? 'missing'} of ${experts} experts`);
   }
   const groups = requireBetween(file, `${architecture}.expert_group_count`, 0, experts) ?? 0;
+  if (groups > 0 && (groups >= experts || experts % groups !== 0)) {
+    throw ggufInvalid(file, `${architecture}.expert_group_count`, `is ${groups}, of ${experts} experts`);
+  }
   if (groups > 1) {
-    if (groups >= experts || experts % groups !== 0) {
-      throw ggufInvalid(file, `${architecture}.expert_group_count`, `is ${groups}, of ${experts} experts`);
-    }
     requireBetween(file, `${architecture}.expert_group_used_count`, 1, groups - 1, true);
   }
 }
