@@ -54,7 +54,7 @@ export function createModelHost(freehold: Freehold, options: HostOptions = {}): 
   return {
     list: async () => summaries(await installed()),
     async use(id, signal) {
-      const item = resolveInstalled(await installed(), id, totalmem() * MEMORY_SHARE);
+      const item = await resolve(freehold, await installed(), id);
       return resident.use(item.manifestDigest, () => loadPackage(freehold, engine, item, options), signal);
     },
     requireReady: async () => {
@@ -62,6 +62,26 @@ export function createModelHost(freehold: Freehold, options: HostOptions = {}): 
     },
     close: () => resident.close(),
   };
+}
+
+/** As `resolveInstalled`; a model that could be installed by its name says so. */
+async function resolve(
+  freehold: Freehold,
+  packages: readonly InstalledPackage[],
+  id: string,
+): Promise<InstalledPackage> {
+  try {
+    return resolveInstalled(packages, id, totalmem() * MEMORY_SHARE);
+  } catch (error) {
+    if (!(error instanceof FreeholdError) || error.code !== 'MODEL_NOT_FOUND') throw error;
+    const name = id.replace(/^catalog[:/]/, '');
+    const known = (await freehold.catalog()).list().some((entry) => entry.name === name);
+    if (!known || packages.some((item) => shortName(item.name) === name)) throw error;
+    throw new FreeholdError('MODEL_NOT_FOUND', `${name} is not installed`, {
+      hint: `freehold install catalog:${name}`,
+      cause: error.cause,
+    });
+  }
 }
 
 /** One summary per package name: the short name where it is unique, else the whole name. */

@@ -37,7 +37,7 @@ export function registerCatalogCommands(program: Command, add: AddAction): void 
         `size        ${entry.sizeBytes} bytes (${formatBytes(entry.sizeBytes)})`,
         `digest      ${entry.digest}`,
         `licence     ${entry.license}  ${entry.licenseUrl}${entry.mustAccept ? '  (must be accepted)' : ''}`,
-        `model       ${entry.architecture}, ${entry.parameters} parameters, ${entry.quantization}, context ${entry.contextTokens}`,
+        `model       ${entry.architecture}, ${entry.parameterCount} parameters, ${entry.quantization}, context ${entry.contextTokens}`,
         'sources, in order',
         ...entry.sourceNames.map((source) => `  ${harmless(source)}`),
       ];
