@@ -7,7 +7,7 @@ import { installCatalogModel } from './catalog-commands.ts';
 import type { CommandContext } from './program.ts';
 import { type ListenOptions, serveUntilStopped } from './serve.ts';
 
-const QUESTION = 'Say hello and tell me in one sentence what you can help with.';
+const QUESTION = 'Write one sentence about the sea.';
 /** Enough for the sentence; the first run should not look slow. */
 const ANSWER_TOKENS_MAX = 80;
 
@@ -31,7 +31,7 @@ export async function runUp(
   try {
     const model = await host.use(reference, signal);
     terminal.note(
-      `${terminal.paint('good', '✓', terminal.streams.stderr)} loaded; isolation: ${model.info.isolation}`,
+      `${terminal.paint('good', '✓', terminal.streams.stderr)} loaded, ${isolationText(model.info.isolation)}`,
     );
     terminal.note(`\n${terminal.paint('accent', '> ', terminal.streams.stderr)}${QUESTION}`);
     const answer = await streamAnswer(
@@ -58,6 +58,12 @@ export async function runUp(
   } finally {
     await host.close();
   }
+}
+
+/** The whole list is for `freehold doctor`; what is missing is for everybody. */
+function isolationText(isolation: string): string {
+  const isWhole = isolation.startsWith('sandbox:') && !isolation.includes('not protected');
+  return isWhole ? 'in a sandbox without network and without access to your files' : isolation;
 }
 
 /** One line that can be pasted into any shell. */
