@@ -104,11 +104,11 @@ const alsoCertified = build(descriptor, [certified, signatureOver(descriptor, pu
 const byStranger = build(descriptor, [signatureOver(descriptor, stranger)]);
 
 /** The good package with its manifest edited by `edit`; everything else stays. */
-function edited(edit: (manifest: Record<string, unknown>) => void) {
-  const manifest: Record<string, unknown> = JSON.parse(good.encoded.manifest.bytes.toString('utf8'));
+function edited(edit: (manifest: Record<string, unknown>) => void, base = good) {
+  const manifest: Record<string, unknown> = JSON.parse(base.encoded.manifest.bytes.toString('utf8'));
   edit(manifest);
   const bytes = encodeJson(manifest);
-  return { digest: Digest.of(bytes), blobs: new Map([...good.blobs, [Digest.of(bytes), bytes]]) };
+  return { digest: Digest.of(bytes), blobs: new Map([...base.blobs, [Digest.of(bytes), bytes]]) };
 }
 
 const renamed = edited((manifest) => {
@@ -133,6 +133,18 @@ const swapped = edited((manifest) => {
     { ...third, digest: second?.digest, size: second?.size },
     ...rest,
   ];
+});
+/** One manifest has one order of bundles, and says how long each is. */
+const misordered = edited((manifest) => {
+  const layers = [...parseModelManifest(coSigned.encoded.manifest.bytes).layers];
+  layers.push(...layers.splice(-2).reverse());
+  manifest.layers = layers;
+}, coSigned);
+const missized = edited((manifest) => {
+  const { layers } = parseModelManifest(encodeJson(manifest));
+  manifest.layers = layers.map((layer, index) =>
+    index === layers.length - 1 ? { ...layer, size: layer.size + 1 } : layer,
+  );
 });
 const flippedDescriptor = new Map(good.blobs);
 const flipped = Buffer.from(good.encoded.descriptor.bytes);
@@ -175,6 +187,8 @@ const vectors: Vector[] = [
   vector('annotation-edited', 'PACKAGE_INVALID', renamed.digest, renamed.blobs),
   vector('layer-added', 'PACKAGE_INVALID', additional.digest, additional.blobs),
   vector('layers-swapped', 'PACKAGE_INVALID', swapped.digest, swapped.blobs),
+  vector('bundles-misordered', 'PACKAGE_INVALID', misordered.digest, misordered.blobs),
+  vector('bundle-size-wrong', 'SIZE_MISMATCH', missized.digest, missized.blobs),
   vector('subject-added', 'MANIFEST_INVALID', withSubject.digest, withSubject.blobs),
 ];
 

@@ -48,6 +48,20 @@ export function toFreeholdError(thrown: unknown): FreeholdError {
   return new FreeholdError('INTERNAL', message, { cause: thrown });
 }
 
+/**
+ * The same failure, said of a file of a package: its path comes before the message, and into `detail.file`. Whatever is
+ * no FreeholdError stays as it is.
+ * @param hint in the place of the error's own
+ */
+export function namingFile(thrown: unknown, file: string, hint?: string): unknown {
+  if (!(thrown instanceof FreeholdError) || thrown.message.startsWith(file)) return thrown;
+  return new FreeholdError(thrown.code, `${file}: ${thrown.message}`, {
+    cause: thrown.cause,
+    hint: hint ?? thrown.hint,
+    detail: { ...thrown.detail, file },
+  });
+}
+
 /** The `code` of a Node system error (`ENOENT`, `ENOSPC`, …), or undefined. */
 export function systemErrorCode(thrown: unknown): string | undefined {
   if (typeof thrown !== 'object' || thrown === null || !('code' in thrown)) return undefined;

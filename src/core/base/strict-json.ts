@@ -9,6 +9,8 @@ export interface StrictJsonOptions {
   readonly bytesMax: number;
   /** Containers inside each other; `[]` alone has depth 1. */
   readonly depthMax: number;
+  /** Names in one object; default: as many as the bytes hold. */
+  readonly namesMax?: number;
 }
 
 /**
@@ -58,7 +60,7 @@ const NUMBER = /-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
  * afterwards, and in a well-formed text a string is a name exactly when a colon follows it.
  */
 function requireUnambiguous(text: string, options: StrictJsonOptions): void {
-  const { label, code, depthMax } = options;
+  const { label, code, depthMax, namesMax = Number.POSITIVE_INFINITY } = options;
   const refuse = (what: string, offset: number) =>
     new FreeholdError(code, `${label}: ${what} at character ${offset}`);
   /** One entry per open container: the names so far of an object, undefined for an array. */
@@ -79,6 +81,9 @@ function requireUnambiguous(text: string, options: StrictJsonOptions): void {
         if (names?.has(value))
           throw refuse(`name ${text.slice(offset, Math.min(end, offset + 80))} a second time`, offset);
         names?.add(value);
+        if (names !== undefined && names.size > namesMax) {
+          throw refuse(`an object with more than ${namesMax} names`, offset);
+        }
       }
       offset = next;
     } else if (unit === OPENING_BRACE || unit === OPENING_BRACKET) {

@@ -1,5 +1,6 @@
 import { Digest } from '../base/digest.ts';
 import { FreeholdError } from '../base/errors.ts';
+import { SIGNATURE_PATHS } from '../crypto/model-signing.ts';
 import {
   ANNOTATION,
   encodeJson,
@@ -54,7 +55,7 @@ export function encodePackage(
     ...[...descriptor.files]
       .sort((left, right) => (left.path < right.path ? -1 : 1))
       .map((file) => layerOf(file.path, MEDIA_TYPE_OF_ROLE[file.role], file.digest, file.size)),
-    ...signatures.map((file) => layerOf(file.path, MEDIA_TYPE.doc, file.digest, file.sizeBytes)),
+    ...inOrder(signatures).map((file) => layerOf(file.path, MEDIA_TYPE.doc, file.digest, file.sizeBytes)),
   ];
   const config = documentOf(encodeJson(modelConfig(descriptor, layers)));
   const manifest: ModelManifest = {
@@ -66,6 +67,13 @@ export function encodePackage(
     annotations: packageAnnotations(descriptor),
   };
   return { descriptor: descriptorDocument, config, manifest: documentOf(encodeJson(manifest)) };
+}
+
+/** `model.sig`, then the co-signatures by number: one set of signatures has one manifest. */
+function inOrder(signatures: readonly SignatureFile[]): SignatureFile[] {
+  return signatures.toSorted(
+    (left, right) => SIGNATURE_PATHS.indexOf(left.path) - SIGNATURE_PATHS.indexOf(right.path),
+  );
 }
 
 function documentOf(bytes: Buffer): Document {

@@ -9,6 +9,7 @@ import {
   parseVersion,
   requireDistinctPaths,
 } from '../base/ids.ts';
+import { PACKAGE_STOP_STRINGS_MAX } from '../base/request-limits.ts';
 import { parseStrictJson } from '../base/strict-json.ts';
 import { SIGNATURE_PATHS } from '../crypto/model-signing.ts';
 import { describeIssues, JSON_DEPTH_MAX, LAYERS_MAX } from './oci.ts';
@@ -18,7 +19,7 @@ export const DESCRIPTOR_PATH = 'freehold.json';
 /** A descriptor lists each file in about 200 bytes. */
 export const DESCRIPTOR_BYTES_MAX = 1 << 20;
 /** A stop string is searched for in every piece of an answer. */
-export const STOP_STRINGS_MAX = 16;
+export const STOP_STRINGS_MAX = PACKAGE_STOP_STRINGS_MAX;
 export const STOP_STRING_CHARACTERS_MAX = 256;
 
 export const packageNameSchema = textParsedBy(parsePackageName);
@@ -49,7 +50,6 @@ export const generationParametersSchema = z.strictObject({
   frequencyPenalty: z.number().min(-2).max(2).optional(),
   stop: z.array(z.string().min(1).max(STOP_STRING_CHARACTERS_MAX)).max(STOP_STRINGS_MAX).optional(),
 });
-export type GenerationParameters = z.infer<typeof generationParametersSchema>;
 
 export const FILE_ROLES = ['weights', 'chat-template', 'doc'] as const;
 export type FileRole = (typeof FILE_ROLES)[number];
@@ -123,7 +123,7 @@ export function parsePackageDescriptor(bytes: Uint8Array): PackageDescriptor {
   return result.data;
 }
 
-/** @throws PACKAGE_INVALID, NAME_INVALID */
+/** @throws PACKAGE_INVALID */
 function requireConsistent(descriptor: PackageDescriptor): void {
   const paths = descriptor.files.map((file) => file.path);
   const reserved: readonly string[] = [DESCRIPTOR_PATH, ...SIGNATURE_PATHS];
@@ -134,7 +134,12 @@ function requireConsistent(descriptor: PackageDescriptor): void {
       `${DESCRIPTOR_PATH} lists ${taken}, a name that Freehold keeps for itself`,
     );
   }
-  requireDistinctPaths([...reserved, ...paths]);
+  try {
+    requireDistinctPaths([...reserved, ...paths]);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new FreeholdError('PACKAGE_INVALID', `${DESCRIPTOR_PATH}: ${reason}`, { cause: error });
+  }
   if (paths.some((path, index) => index > 0 && path <= (paths[index - 1] ?? ''))) {
     throw new FreeholdError(
       'PACKAGE_INVALID',

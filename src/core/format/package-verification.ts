@@ -1,6 +1,6 @@
 import type { BlobStore } from '../base/blob-store.ts';
 import type { Digest } from '../base/digest.ts';
-import { FreeholdError } from '../base/errors.ts';
+import { FreeholdError, namingFile } from '../base/errors.ts';
 import { parseStrictJson } from '../base/strict-json.ts';
 import type { Fingerprint } from '../crypto/keys.ts';
 import {
@@ -107,8 +107,17 @@ export async function verifyPackage(
   }
   const parsed: UntrustedModelSignature[] = [];
   const unsupported: FreeholdError[] = [];
-  for (const { path, digest } of read.signatures) {
+  for (const { path, digest, sizeBytes } of read.signatures) {
     const bytes = await readNamed(source, digest, BUNDLE_BYTES_MAX, path);
+    if (bytes.byteLength !== sizeBytes) {
+      throw new FreeholdError(
+        'SIZE_MISMATCH',
+        `${path} has ${bytes.byteLength} bytes, the manifest says ${sizeBytes}`,
+        {
+          detail: { file: path, expected: sizeBytes, actual: bytes.byteLength },
+        },
+      );
+    }
     try {
       parsed.push(parseModelSignature(bytes, path));
     } catch (error) {
@@ -181,7 +190,7 @@ function layerNamed(manifest: ModelManifest, path: string): OciDescriptor | unde
   return manifest.layers.find((layer) => layerPath(layer) === path);
 }
 
-/** Signature layers in the order of the manifest; their order is checked with the rest of the manifest. */
+/** Signature layers; that they stand in their order is checked with the rest of the manifest. */
 function signatureFiles(manifest: ModelManifest): SignatureFile[] {
   const files = manifest.layers.flatMap((layer) => {
     const path = layerPath(layer);
@@ -194,7 +203,8 @@ function signatureFiles(manifest: ModelManifest): SignatureFile[] {
   return files;
 }
 
-async function readNamed(
+/** Reads a document by digest; a refusal names it. @throws whatever the source throws */
+export async function readNamed(
   source: DocumentSource,
   digest: Digest,
   bytesMax: number,
@@ -203,12 +213,7 @@ async function readNamed(
   try {
     return await source.readAll(digest, bytesMax);
   } catch (error) {
-    if (!(error instanceof FreeholdError)) throw error;
-    throw new FreeholdError(error.code, `${name}: ${error.message}`, {
-      cause: error.cause,
-      hint: error.hint,
-      detail: { ...error.detail, file: name },
-    });
+    throw namingFile(error, name);
   }
 }
 

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { ChatMessage, GenerateRequest, Role } from '../base/engine-port.ts';
 import { FreeholdError } from '../base/errors.ts';
 import { quoted } from '../base/ids.ts';
+import { TOP_LOGPROBS_MAX } from '../base/request-limits.ts';
 import { CHAT_FIELDS, MESSAGE_FIELDS, selectHonoured } from './openai-fields.ts';
 import {
   type AnswerForm,
@@ -16,8 +17,6 @@ import {
 
 /** A conversation of this many turns fills any context; a bound on the work of the chat template. */
 export const MESSAGES_MAX = 4096;
-/** OpenAI's own bound for `top_logprobs`. */
-const TOP_LOGPROBS_MAX = 20;
 
 export interface ChatRequest extends AnswerForm {
   readonly generate: GenerateRequest;

@@ -1,13 +1,12 @@
 import { z } from 'zod';
 import type { GenerateRequest, SamplingParameters } from '../base/engine-port.ts';
 import { FreeholdError } from '../base/errors.ts';
+import {
+  LOGIT_BIASES_MAX,
+  REQUEST_STOP_STRINGS_MAX,
+  STOP_STRING_CHARACTERS_MAX,
+} from '../base/request-limits.ts';
 
-/** OpenAI takes 4; local users stop at every role marker of a template. */
-export const STOP_COUNT_MAX = 16;
-/** The engine compares every one of them with the end of the text after each token. */
-export const STOP_CHARACTERS_MAX = 512;
-/** The engine walks over the list for each token. */
-export const LOGIT_BIAS_COUNT_MAX = 4096;
 /** No context is longer; keeps sums exact and fits 32 bits. */
 export const MAX_TOKENS_MAX = 1 << 30;
 /** Package names have at most 128 characters; leaves room for version, variant and adapter. */
@@ -34,14 +33,14 @@ export const GENERATION_SHAPE = {
   frequency_penalty: penalty(),
   logit_bias: z
     .record(z.string().regex(/^(?:0|[1-9]\d{0,8})$/, 'is not a token id'), z.number().min(-100).max(100))
-    .refine((bias) => Object.keys(bias).length <= LOGIT_BIAS_COUNT_MAX, {
-      error: `has more than ${LOGIT_BIAS_COUNT_MAX} tokens`,
+    .refine((bias) => Object.keys(bias).length <= LOGIT_BIASES_MAX, {
+      error: `has more than ${LOGIT_BIASES_MAX} tokens`,
     })
     .optional(),
   stop: z
     .preprocess(
       (value) => (typeof value === 'string' ? [value] : value),
-      z.array(wellFormedText().min(1).max(STOP_CHARACTERS_MAX)).max(STOP_COUNT_MAX),
+      z.array(wellFormedText().min(1).max(STOP_STRING_CHARACTERS_MAX)).max(REQUEST_STOP_STRINGS_MAX),
     )
     .optional(),
   seed: z.number().refine(Number.isInteger, { error: 'is not an integer' }).optional(),

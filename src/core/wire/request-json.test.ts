@@ -1,13 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { BRACKETS_MAX, parseRequestJson } from './request-json.ts';
+import { BRACKETS_MAX, NAMES_MAX, parseRequestJson } from './request-json.ts';
 
 const BYTES_MAX = 1 << 23;
+const namesOf = (count: number) => Array.from({ length: count }, (_, index) => `"${index}":1`).join();
 const parse = (text: string) => parseRequestJson(Buffer.from(text), BYTES_MAX);
 
 test('a good body is what JSON.parse makes of it', () => {
   const text = '{"a":[1,2.5,-3e2,"\\u00e9\\n"],"b":{"c":null,"d":[[],{}]}}';
   assert.deepEqual(parse(text), JSON.parse(text));
+});
+
+test('two objects with as many names as one may have are read', () => {
+  const one = `{${namesOf(NAMES_MAX)}}`;
+  assert.deepEqual(parse(`[${one},${one}]`), JSON.parse(`[${one},${one}]`));
 });
 
 test('a wrong body is refused with the place of the mistake', () => {
@@ -24,6 +30,7 @@ test('a wrong body is refused with the place of the mistake', () => {
     ['[9007199254740993]', /double/],
     [`${'['.repeat(65)}${']'.repeat(65)}`, /deeper than 64/],
     [`[${'{},'.repeat(BRACKETS_MAX)}1]`, /brackets, at most/],
+    [`{"logit_bias":{${namesOf(NAMES_MAX + 1)}}}`, /an object with more than 8192 names at character/],
   ];
   for (const [text, message] of cases) {
     assert.throws(() => parse(text), { code: 'REQUEST_INVALID', message }, text.slice(0, 40));

@@ -1,6 +1,6 @@
 import type { WrittenEntry } from './catalog-entry.ts';
 
-/** What `freehold up` fetches when nothing is installed. */
+/** What `freehold up` installs: small enough for a first run, good enough for a sentence. */
 export const STARTER_NAME = 'smollm2-135m-instruct';
 
 /**

@@ -2,10 +2,10 @@ import { mkdir } from 'node:fs/promises';
 import { ERROR_TABLE } from '../../core/base/error-table.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { type Progress, silentProgress } from '../../core/base/progress.ts';
+import { withFileLock } from '../files/file-lock.ts';
 import { byteMeter } from './byte-meter.ts';
 import { type CatalogEntry, type Source, sourceLabel } from './catalog-entry.ts';
 import { FETCH_LIMITS, type FetchLimits } from './fetch-limits.ts';
-import { takeFetchLock } from './fetch-lock.ts';
 import { fetchFromFile } from './file-source.ts';
 import type { Environment } from './http-request.ts';
 import { fetchFromUrl } from './http-source.ts';
@@ -77,11 +77,25 @@ async function fetchLocked(
   }
   const waiting = `another process that fetches ${target.name}`;
   let isWaiting = false;
-  using _lock = await takeFetchLock(paths.lock, signal, () => {
+  const onWait = () => {
     isWaiting = true;
     progress({ kind: 'step-started', label: waiting });
-  });
-  if (isWaiting) progress({ kind: 'step-finished', label: waiting });
+  };
+  const work = () => {
+    if (isWaiting) progress({ kind: 'step-finished', label: waiting });
+    return fetchUnlessCached(target, options, signal);
+  };
+  return withFileLock(paths.lock, 'exclusive', Number.POSITIVE_INFINITY, work, { signal, onWait });
+}
+
+/** The caller holds the lock. */
+async function fetchUnlessCached(
+  target: FetchTarget,
+  options: FetchOptions,
+  signal: AbortSignal,
+): Promise<FetchedFile> {
+  const { progress = silentProgress } = options;
+  const paths = cachePaths(options.cacheFolder, target.digest);
   if (await isCached(paths.file, target, signal)) return { path: paths.file, source: 'cache' };
 
   const partial = await openPartialFile(paths.partial, target);

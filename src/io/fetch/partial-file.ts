@@ -5,9 +5,10 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError, systemErrorCode } from '../../core/base/errors.ts';
+import { hashInto } from '../files/file-hash.ts';
+import { syncFolder } from '../files/folder.ts';
+import { isSystemError, systemRefusal } from '../files/system-refusal.ts';
 
-/** Read size of one pass over a file. */
-const READ_BYTES = 1 << 20;
 /** Our sidecar has under 1 kB; a source can make a validator as long as its headers may be. */
 const SIDECAR_BYTES_MAX = 64 << 10;
 
@@ -101,7 +102,7 @@ class DiskPartialFile implements PartialFile {
     const keptBytes = sidecar?.source === source ? Math.min(size, keepBytes?.(sidecar) ?? size) : 0;
     if (keptBytes === 0 || keptBytes > this.expected.sizeBytes) return;
     await guarded(this.#path, () => this.#file.truncate(keptBytes));
-    this.sizeBytes = await hashInto(this.#hash, this.#file, signal);
+    this.sizeBytes = await hashInto(this.#hash, this.#file, () => signal?.throwIfAborted());
     this.sidecar = sidecar;
     this.isPieced = true;
     this.#isStale = false;
@@ -208,24 +209,12 @@ export async function isCached(path: string, expected: Expected, signal?: AbortS
     const isRight =
       status.isFile() &&
       status.size === expected.sizeBytes &&
-      (await hashInto(hash, file, signal)) === expected.sizeBytes &&
+      (await hashInto(hash, file, () => signal?.throwIfAborted())) === expected.sizeBytes &&
       Digest.finish(hash) === expected.digest;
     if (!isRight) await guarded(path, () => rm(path, { force: true, recursive: true }));
     return isRight;
   } finally {
     await file.close();
-  }
-}
-
-/** One pass from the beginning; returns the number of bytes. */
-async function hashInto(hash: Hash, file: FileHandle, signal?: AbortSignal): Promise<number> {
-  const buffer = Buffer.allocUnsafe(READ_BYTES);
-  for (let position = 0; ; ) {
-    signal?.throwIfAborted();
-    const { bytesRead } = await file.read(buffer, 0, READ_BYTES, position);
-    if (bytesRead === 0) return position;
-    hash.update(buffer.subarray(0, bytesRead));
-    position += bytesRead;
   }
 }
 
@@ -240,15 +229,6 @@ async function readSidecar(path: string): Promise<Sidecar | undefined> {
   }
 }
 
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, constants.O_RDONLY);
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
-}
-
 async function guarded<Result>(path: string, operation: () => Promise<Result>): Promise<Result> {
   try {
     return await operation();
@@ -259,16 +239,13 @@ async function guarded<Result>(path: string, operation: () => Promise<Result>): 
 
 /** A failure of our own disk: no other source can help. */
 export function translated(path: string, error: unknown): unknown {
-  const code = systemErrorCode(error);
-  if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG') {
-    return new FreeholdError('DISK_FULL', `no room for ${path} (${code})`, {
+  const refusal = systemRefusal(error, 'write', path);
+  if (refusal !== undefined) return refusal;
+  // Something that is no folder, or no file, or a link stands where ours should be.
+  if (isSystemError(error, 'ENOTDIR', 'EEXIST', 'ELOOP')) {
+    return new FreeholdError('PERMISSION_DENIED', `cannot write ${path} (${systemErrorCode(error)})`, {
       cause: error,
-      hint: `free some space in ${dirname(path)}, or set FREEHOLD_HOME to a folder on another disk`,
     });
-  }
-  // The last three: something that is no folder, or no file, or a link stands where ours should be.
-  if (['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'ELOOP'].includes(code ?? '')) {
-    return new FreeholdError('PERMISSION_DENIED', `cannot write ${path} (${code})`, { cause: error });
   }
   return error;
 }

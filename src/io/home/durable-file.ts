@@ -3,6 +3,8 @@ import { constants } from 'node:fs';
 import { link, lstat, open, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { FreeholdError, systemErrorCode } from '../../core/base/errors.ts';
+import { syncFolder } from '../files/folder.ts';
+import { isSystemError, systemRefusal } from '../files/system-refusal.ts';
 
 export interface WriteOptions {
   /** Permission bits of the file, whatever the umask. */
@@ -53,7 +55,7 @@ async function linkNew(temp: string, file: string): Promise<void> {
   try {
     await link(temp, file);
   } catch (error) {
-    if (!['EPERM', 'ENOTSUP', 'ENOSYS', 'EOPNOTSUPP'].includes(systemErrorCode(error) ?? '')) throw error;
+    if (!isSystemError(error, 'EPERM', 'ENOTSUP', 'ENOSYS', 'EOPNOTSUPP')) throw error;
     if (await exists(file)) throw alreadyExists(file, error);
     await rename(temp, file);
   }
@@ -64,19 +66,8 @@ async function exists(file: string): Promise<boolean> {
     await lstat(file);
     return true;
   } catch (error) {
-    if (systemErrorCode(error) === 'ENOENT') return false;
+    if (isSystemError(error, 'ENOENT')) return false;
     throw error;
-  }
-}
-
-/** Makes a rename, link or removal in the folder survive a power cut. Windows has no such call and needs none. */
-async function syncFolder(folder: string): Promise<void> {
-  if (process.platform === 'win32') return;
-  const handle = await open(folder, constants.O_RDONLY);
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
 }
 
@@ -111,7 +102,7 @@ export async function readGuarded(file: string, guard: ReadGuard): Promise<strin
     // Without O_NONBLOCK, opening a named pipe would wait for a writer.
     const handle = await open(file, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)).catch(
       (error: unknown) => {
-        if (systemErrorCode(error) === 'ENOENT') return undefined;
+        if (isSystemError(error, 'ENOENT')) return undefined;
         throw error;
       },
     );
@@ -189,24 +180,11 @@ export async function onFile<Result>(
 
 function fileError(error: unknown, action: string, file: string): unknown {
   if (error instanceof FreeholdError) return error;
+  const refusal = systemRefusal(error, action, file);
+  if (refusal !== undefined) return refusal;
   const reason = systemErrorCode(error);
   const options = { cause: error, detail: { path: file, reason: reason ?? null } };
   switch (reason) {
-    case 'ENOSPC':
-    case 'EDQUOT':
-      return new FreeholdError('DISK_FULL', `no room to ${action} ${file} (${reason})`, {
-        ...options,
-        hint: 'make room on that disk (freehold gc frees what nothing refers to), or choose another home with --home',
-      });
-    case 'EROFS':
-      return new FreeholdError(
-        'PERMISSION_DENIED',
-        `cannot ${action} ${file}: the file system is read-only`,
-        options,
-      );
-    case 'EACCES':
-    case 'EPERM':
-      return new FreeholdError('PERMISSION_DENIED', `not allowed to ${action} ${file} (${reason})`, options);
     case 'EEXIST':
       return alreadyExists(file, error);
     case 'ENOENT':

@@ -4,7 +4,7 @@ import { FreeholdError } from '../../core/base/errors.ts';
 import { quoted } from '../../core/base/ids.ts';
 import { generatePrivateKey } from '../../core/crypto/keys.ts';
 import { parseTrustPattern } from '../../core/crypto/trust-policy.ts';
-import { type HomeLock, withHomeLock } from './home-lock.ts';
+import { type HomeLock, homeLock } from './home-lock.ts';
 import { HOME_KEY_NAME, KeyStore, type StoredKey } from './key-store.ts';
 import { makePrivateFolder, requirePrivateFolder } from './private-folder.ts';
 import { TrustStore } from './trust-store.ts';
@@ -58,7 +58,7 @@ export function resolveHomePath(
 export async function openHome(homePath: string): Promise<Home> {
   await makePrivateFolder(homePath);
   await requirePrivateFolder(homePath);
-  const withLock: HomeLock = (work) => withHomeLock(path.join(homePath, 'home.lock'), work);
+  const withLock = homeLock(path.join(homePath, 'home.lock'));
   const keys = new KeyStore(path.join(homePath, 'keys'), withLock);
   const trust = new TrustStore(homePath, withLock);
   return {

@@ -1,10 +1,11 @@
 import type { BlobExpectation, BlobInfo } from '../../core/base/blob-store.ts';
 import { Digest } from '../../core/base/digest.ts';
+import { hashOpenFile } from '../files/file-hash.ts';
+import { syncFolder } from '../files/folder.ts';
 import { requireExpected, requireSizeSoFar } from './blob-expectation.ts';
-import { hashOpenFile } from './blob-hash.ts';
 import { onDisk } from './disk-error.ts';
 import type { Layout } from './layout.ts';
-import { openPlainFile, syncFolder } from './plain-file.ts';
+import { openPlainFile } from './plain-file.ts';
 import { createTempFile, type TempFile } from './temp-file.ts';
 
 /** Nobody, not even we, has a reason to write into a blob again. */

@@ -1,8 +1,8 @@
 import type { BlobStore } from '../../core/base/blob-store.ts';
-import type { Digest } from '../../core/base/digest.ts';
+import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import type { OciDescriptor } from '../../core/format/oci.ts';
-import { hashOpenFile } from './blob-hash.ts';
+import { hashOpenFile } from '../files/file-hash.ts';
 import { type BlobOwner, type Closure, findReferrers, readClosure } from './closure.ts';
 import { openBlob } from './disk-blob-store.ts';
 import { onDisk } from './disk-error.ts';
@@ -195,5 +195,5 @@ async function addUnreferenced(
 }
 
 function blobFile(digest: Digest): string {
-  return `blobs/sha256/${digest.slice('sha256:'.length)}`;
+  return `blobs/sha256/${Digest.hex(digest)}`;
 }

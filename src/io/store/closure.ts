@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { BlobStore } from '../../core/base/blob-store.ts';
 import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
+import { quoted } from '../../core/base/ids.ts';
 import { parseStrictJson } from '../../core/base/strict-json.ts';
 import {
   ANNOTATION,
@@ -155,8 +156,7 @@ function parseDocument(bytes: Buffer, digest: Digest): Document {
 }
 
 function childDigest(text: string, parent: Digest): Digest {
-  if (!Digest.is(text))
-    throw invalid(parent, `refers to ${JSON.stringify(text.slice(0, 100))}, not a sha256 digest`);
+  if (!Digest.is(text)) throw invalid(parent, `refers to ${quoted(text)}, not a sha256 digest`);
   return text;
 }
 

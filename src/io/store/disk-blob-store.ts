@@ -1,12 +1,14 @@
 import type { FileHandle } from 'node:fs/promises';
 import { lstat } from 'node:fs/promises';
 import type { BlobStore } from '../../core/base/blob-store.ts';
-import { type ByteSource, requireRange } from '../../core/base/byte-source.ts';
+import type { ByteSource } from '../../core/base/byte-source.ts';
 import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
+import { fileByteSource, readExactly } from '../files/file-range.ts';
+import { isSystemError } from '../files/system-refusal.ts';
 import { requireSmall } from './blob-expectation.ts';
 import { writeBlob } from './blob-writing.ts';
-import { corrupt, isSystemError, onDisk } from './disk-error.ts';
+import { corrupt, onDisk } from './disk-error.ts';
 import type { Layout } from './layout.ts';
 import { openPlainFile } from './plain-file.ts';
 
@@ -60,35 +62,12 @@ async function openBlobSource(
   digest: Digest,
 ): Promise<ByteSource & { close(): Promise<void> }> {
   const handle = await openBlob(layout, digest);
-  const sizeBytes = (await handle.stat()).size;
+  const source = await fileByteSource(handle, digest);
   return {
-    sizeBytes,
-    async read(offset, length) {
-      requireRange(offset, length, sizeBytes);
-      return onDisk('read', layout.blobPath(digest), () => readExactly(handle, digest, offset, length));
-    },
+    sizeBytes: source.sizeBytes,
+    read: (offset, length) => onDisk('read', layout.blobPath(digest), () => source.read(offset, length)),
     close: () => handle.close(),
   };
-}
-
-/** @throws SIZE_MISMATCH when the file became shorter since it was opened */
-async function readExactly(
-  handle: FileHandle,
-  digest: Digest,
-  offset: number,
-  length: number,
-): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafe(length);
-  for (let done = 0; done < length; ) {
-    const { bytesRead } = await handle.read(bytes, done, length - done, offset + done);
-    if (bytesRead === 0) {
-      throw new FreeholdError('SIZE_MISMATCH', `${digest} ends at byte ${offset + done} while being read`, {
-        detail: { digest },
-      });
-    }
-    done += bytesRead;
-  }
-  return bytes;
 }
 
 async function readDocument(layout: Layout, digest: Digest, bytesMax: number): Promise<Buffer> {
@@ -96,7 +75,7 @@ async function readDocument(layout: Layout, digest: Digest, bytesMax: number): P
   try {
     const { size } = await handle.stat();
     requireSmall(digest, size, bytesMax);
-    const bytes = await onDisk('read', layout.blobPath(digest), () => readExactly(handle, digest, 0, size));
+    const bytes = await onDisk('read', layout.blobPath(digest), () => readExactly(handle, 0, size, digest));
     const actual = Digest.of(bytes);
     if (actual !== digest) {
       throw new FreeholdError('DIGEST_MISMATCH', `blob ${digest} is damaged: its bytes have ${actual}`, {

@@ -1,4 +1,5 @@
-import { FreeholdError, type FreeholdErrorOptions, systemErrorCode } from '../../core/base/errors.ts';
+import { FreeholdError, systemErrorCode } from '../../core/base/errors.ts';
+import { systemRefusal } from '../files/system-refusal.ts';
 
 /**
  * Runs work on the disk and turns what the operating system throws into an error that names the path.
@@ -16,16 +17,10 @@ export async function onDisk<T>(action: string, path: string, work: () => Promis
 
 function diskError(thrown: unknown, action: string, path: string): unknown {
   if (thrown instanceof FreeholdError) return thrown;
+  const refusal = systemRefusal(thrown, action, path);
+  if (refusal !== undefined) return refusal;
   const reason = systemErrorCode(thrown);
-  const options: FreeholdErrorOptions = { cause: thrown, detail: { path, reason: reason ?? null } };
   switch (reason) {
-    case 'ENOSPC':
-    case 'EDQUOT':
-      return new FreeholdError('DISK_FULL', `no room to ${action} ${path} (${reason})`, options);
-    case 'EACCES':
-    case 'EPERM':
-    case 'EROFS':
-      return new FreeholdError('PERMISSION_DENIED', `not allowed to ${action} ${path} (${reason})`, options);
     case 'EIO':
     // Whoever expects an absent file deals with it before it comes here: somebody removed a part of the store.
     case 'ENOENT':
@@ -37,12 +32,6 @@ function diskError(thrown: unknown, action: string, path: string): unknown {
     default:
       return thrown;
   }
-}
-
-/** True when `thrown` is a system error with one of these codes. */
-export function isSystemError(thrown: unknown, ...codes: string[]): boolean {
-  const code = systemErrorCode(thrown);
-  return code !== undefined && codes.includes(code);
 }
 
 /** The store is not as it must be: STORE_CORRUPT with path and reason. */

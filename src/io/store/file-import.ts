@@ -3,10 +3,11 @@ import { copyFile, link, lstat, open, realpath, rm, stat } from 'node:fs/promise
 import path from 'node:path';
 import type { BlobExpectation, BlobInfo } from '../../core/base/blob-store.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
+import { hashOpenFile, requireNotCancelled } from '../files/file-hash.ts';
+import { isSystemError } from '../files/system-refusal.ts';
 import { requireExpected, sizeMismatch } from './blob-expectation.ts';
-import { hashOpenFile, requireNotCancelled } from './blob-hash.ts';
 import { placeBlob, soundBlob, writeBlob } from './blob-writing.ts';
-import { isSystemError, onDisk } from './disk-error.ts';
+import { onDisk } from './disk-error.ts';
 import type { Layout } from './layout.ts';
 import { openPlainFile } from './plain-file.ts';
 import { newTempPath, openedTempFile, type TempFile } from './temp-file.ts';

@@ -4,10 +4,11 @@ import type { BlobStore } from '../../core/base/blob-store.ts';
 import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import type { OciDescriptor } from '../../core/format/oci.ts';
+import { syncFolder } from '../files/folder.ts';
+import { isSystemError } from '../files/system-refusal.ts';
 import { findReferrers, readClosure } from './closure.ts';
-import { isSystemError, onDisk } from './disk-error.ts';
+import { onDisk } from './disk-error.ts';
 import type { Layout } from './layout.ts';
-import { syncFolder } from './plain-file.ts';
 
 export interface GcReport {
   /** Blobs that nothing refers to, in the order of their removal. */

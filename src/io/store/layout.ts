@@ -1,8 +1,10 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { Digest } from '../../core/base/digest.ts';
-import { corrupt, isSystemError, onDisk } from './disk-error.ts';
-import { kindOf, makeFolder, readSmallFile, syncFolder } from './plain-file.ts';
+import { makeFolder, syncFolder } from '../files/folder.ts';
+import { isSystemError } from '../files/system-refusal.ts';
+import { corrupt, onDisk } from './disk-error.ts';
+import { kindOf, readSmallFile } from './plain-file.ts';
 import { replaceFile } from './temp-file.ts';
 
 /** OCI image specification 1.1, "image-layout.md": the version of the layout, not of the specification. */

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, readFile, stat } from 'node:fs/promises';
-import path from 'node:path';
-import { corrupt, isSystemError, onDisk } from './disk-error.ts';
+import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
+import { isSystemError } from '../files/system-refusal.ts';
+import { corrupt, onDisk } from './disk-error.ts';
 
 /**
  * A small file of the store in one piece; never through a symbolic link.
@@ -46,19 +46,6 @@ export async function openPlainFile(file: string): Promise<FileHandle> {
   throw corrupt(file, 'is not a plain file');
 }
 
-/** Makes a rename or a new name in the folder survive a power cut. */
-export async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    await handle.sync();
-  } catch (thrown) {
-    // Some network and FUSE file systems have no fsync for folders and need none.
-    if (!isSystemError(thrown, 'EINVAL', 'ENOTSUP', 'EOPNOTSUPP')) throw thrown;
-  } finally {
-    await handle.close();
-  }
-}
-
 /** What lies at a path, symbolic links followed. @throws PERMISSION_DENIED */
 export async function kindOf(file: string): Promise<'absent' | 'folder' | 'other'> {
   return onDisk('look at', file, async () => {
@@ -69,23 +56,4 @@ export async function kindOf(file: string): Promise<'absent' | 'folder' | 'other
       throw thrown;
     }
   });
-}
-
-/**
- * Makes a folder and those above it. Not by the recursive `mkdir`, which reports ENOENT where the truth is EROFS.
- * @throws a system error
- */
-export async function makeFolder(folder: string, mode = 0o700): Promise<void> {
-  try {
-    await mkdir(folder, { mode });
-  } catch (thrown) {
-    if (isSystemError(thrown, 'EEXIST')) return;
-    const parent = path.dirname(folder);
-    if (!isSystemError(thrown, 'ENOENT') || parent === folder) throw thrown;
-    await makeFolder(parent, mode);
-    // Once: the parent may be a symbolic link to nowhere, which exists and does not.
-    await mkdir(folder, { mode }).catch((again: unknown) => {
-      if (!isSystemError(again, 'EEXIST')) throw again;
-    });
-  }
 }

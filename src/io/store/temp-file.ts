@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { makeFolder, syncFolder } from '../files/folder.ts';
 import { onDisk } from './disk-error.ts';
 import type { Layout } from './layout.ts';
-import { makeFolder, syncFolder } from './plain-file.ts';
 
 /**
  * A file under `tmp/`, on the file system of the store, that becomes visible by one rename or not at all.

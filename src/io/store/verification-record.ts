@@ -2,8 +2,9 @@ import type { BigIntStats } from 'node:fs';
 import { rename } from 'node:fs/promises';
 import { z } from 'zod';
 import type { Digest } from '../../core/base/digest.ts';
+import { makeFolder } from '../files/folder.ts';
 import type { Layout } from './layout.ts';
-import { makeFolder, readSmallFile } from './plain-file.ts';
+import { readSmallFile } from './plain-file.ts';
 import { createTempFile, type TempFile } from './temp-file.ts';
 
 /** Ours have about 250 bytes. */

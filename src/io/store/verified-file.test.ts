@@ -20,7 +20,7 @@ import { describe, test } from 'node:test';
 import { blobFile, withStore } from '../../../tests/conformance/store-fixture.ts';
 import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
-import { hashOpenFile } from './blob-hash.ts';
+import { hashOpenFile } from '../files/file-hash.ts';
 import { openStore, type Store } from './store.ts';
 
 const WEIGHTS = Buffer.from('the weights of a model');

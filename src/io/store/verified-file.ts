@@ -1,8 +1,8 @@
 import type { FileHandle } from 'node:fs/promises';
 import type { Digest } from '../../core/base/digest.ts';
 import type { VerifiedFile } from '../../core/base/engine-port.ts';
-import { FreeholdError } from '../../core/base/errors.ts';
-import { hashOpenFile } from './blob-hash.ts';
+import { FreeholdError, namingFile } from '../../core/base/errors.ts';
+import { hashOpenFile } from '../files/file-hash.ts';
 import { openBlob } from './disk-blob-store.ts';
 import { onDisk } from './disk-error.ts';
 import type { Layout } from './layout.ts';
@@ -60,12 +60,7 @@ async function openNamed(layout: Layout, digest: Digest, name: string): Promise<
   try {
     return await openBlob(layout, digest);
   } catch (thrown) {
-    if (!(thrown instanceof FreeholdError)) throw thrown;
-    throw new FreeholdError(thrown.code, `${name}: ${thrown.message}`, {
-      cause: thrown,
-      hint: 'freehold check lists what is missing; install the package again',
-      detail: { ...thrown.detail, file: name },
-    });
+    throw namingFile(thrown, name, 'freehold check lists what is missing; install the package again');
   }
 }
 

@@ -1,4 +1,4 @@
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { CONFIG_CHARACTERS_MAX } from '../../core/base/config-file.ts';
 import type { Digest } from '../../core/base/digest.ts';
@@ -6,13 +6,14 @@ import { FreeholdError } from '../../core/base/errors.ts';
 import { parseFilePath, quoted, shortName } from '../../core/base/ids.ts';
 import { encodeShardName } from '../../core/format/gguf/gguf-shards.ts';
 import { type ModelPlan, parseModelYaml, type VariantPlan } from '../../core/format/model-yaml.ts';
+import { ANNOTATION } from '../../core/format/oci.ts';
 import type { PackageFile } from '../../core/format/package-descriptor.ts';
 import { isMasterType, type Quantization } from '../../core/format/quantization.ts';
 import { quantizeWeights } from '../../features/optimize/quantize.ts';
 import type { Freehold } from './freehold.ts';
 import { type GgufWeights, readGgufWeights } from './gguf-weights.ts';
 import { fullReference, installedPackages } from './installed-packages.ts';
-import { fileError } from './local-file.ts';
+import { fileError, readTextFile } from './local-file.ts';
 import { describePackage } from './package-description.ts';
 import {
   requireSameContent,
@@ -97,12 +98,12 @@ export async function buildPackage(
       });
       built.push({ written: await writePackage(store.blobs, descriptor, []), stored });
     }
-    return list(freehold, plan, built, options.mayReplace);
+    return listVariants(freehold, plan, built, options.mayReplace);
   });
 }
 
 /** Makes the variants visible; variants that the version had and the plan no longer has go. */
-async function list(
+async function listVariants(
   freehold: Freehold,
   plan: ModelPlan,
   built: readonly { written: WrittenPackage; stored: StoredWeights }[],
@@ -114,8 +115,9 @@ async function list(
     return built.reduce<ReturnType<typeof withVariant>>((variants, { written }) => {
       const entry = known.get(written.descriptor.variant);
       if (!mayReplace) requireSameContent(entry, written);
-      const isSame = entry?.annotations !== undefined && sameContent(entry.annotations, written);
-      return withVariant(variants, isSame && entry !== undefined ? entry : written.entry);
+      // The entry that is there may be signed, and the new one is not.
+      const isSame = entry?.annotations?.[ANNOTATION.contentDigest] === written.contentDigest;
+      return withVariant(variants, entry !== undefined && isSame ? entry : written.entry);
     }, []);
   });
   if (indexDigest === undefined) throw new FreeholdError('INTERNAL', 'a build without variants');
@@ -138,24 +140,16 @@ async function list(
   return { name: plan.name, version: plan.version, indexDigest, variants };
 }
 
-function sameContent(annotations: Readonly<Record<string, string>>, written: WrittenPackage): boolean {
-  return Object.values(annotations).includes(written.contentDigest);
-}
-
 async function readPlan(modelPath: string): Promise<{ plan: ModelPlan; folder: string }> {
   const given = path.resolve(modelPath);
-  const failed = (file: string) => (error: unknown) => {
-    throw fileError(error, file);
-  };
-  const isFolder = (await stat(given).catch(failed(modelPath))).isDirectory();
-  const file = isFolder ? path.join(given, 'model.yaml') : given;
-  const { size } = await stat(file).catch(failed(file));
-  if (size > 4 * CONFIG_CHARACTERS_MAX) {
-    throw new FreeholdError('CONFIG_INVALID', `${file}: ${size} bytes is too large for a model.yaml`, {
-      hint: 'give the model.yaml, not the weights',
-    });
-  }
-  const text = await readFile(file, 'utf8').catch(failed(file));
+  const found = await stat(given).catch((error: unknown) => {
+    throw fileError(error, modelPath);
+  });
+  const file = found.isDirectory() ? path.join(given, 'model.yaml') : given;
+  const text = await readTextFile(file, {
+    bytesMax: 4 * CONFIG_CHARACTERS_MAX,
+    hint: 'give the model.yaml, not the weights',
+  });
   return { plan: parseModelYaml(text, path.basename(file)), folder: path.dirname(file) };
 }
 

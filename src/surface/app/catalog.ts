@@ -1,9 +1,7 @@
-import type { CatalogEntry } from '../../io/fetch/catalog-entry.ts';
-import { sourceLabel } from '../../io/fetch/catalog-entry.ts';
+import { type CatalogEntry, sourceLabel } from '../../io/fetch/catalog-entry.ts';
 import type { Freehold } from './freehold.ts';
 
-/** What `freehold up` installs: small enough for a first run, good enough for a sentence. */
-export const STARTER_MODEL = 'smollm2-135m-instruct';
+export { STARTER_NAME } from '../../io/fetch/catalog-data.ts';
 
 /** A catalog entry as people and `--json` see it. */
 export type CatalogSummary = Omit<CatalogEntry, 'sources'> & { readonly sourceNames: readonly string[] };

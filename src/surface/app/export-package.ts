@@ -1,15 +1,19 @@
 import { randomBytes } from 'node:crypto';
-import { createReadStream, createWriteStream } from 'node:fs';
+import { createWriteStream, read } from 'node:fs';
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { promisify } from 'node:util';
 import { Digest } from '../../core/base/digest.ts';
-import { FreeholdError } from '../../core/base/errors.ts';
+import { FreeholdError, systemErrorCode } from '../../core/base/errors.ts';
 import { layerPath } from '../../core/format/oci.ts';
 import type { Freehold } from './freehold.ts';
 import { fullReference, installedPackages, resolveInstalled } from './installed-packages.ts';
 import { fileError } from './local-file.ts';
 import { verifyInstalled } from './verify-package.ts';
+
+/** Large enough to copy as fast as the disk. */
+const CHUNK_BYTES = 1 << 20;
 
 export interface ExportResult {
   readonly reference: string;
@@ -49,7 +53,7 @@ export async function exportPackage(
       await exportFile(freehold, { ...layer, name }, path.join(partial, name), signal);
       files.push(name);
     }
-    await rm(target, { recursive: true, force: true });
+    // Replaces an empty folder and nothing else: what came there meanwhile is not ours to remove.
     await rename(partial, target).catch(failed);
   } finally {
     await rm(partial, { recursive: true, force: true });
@@ -59,15 +63,15 @@ export async function exportPackage(
 
 async function requireEmpty(target: string, shown: string): Promise<void> {
   const found = await readdir(target).catch((error: unknown) => {
-    const known = fileError(error, shown);
-    if (known.code === 'NOT_FOUND' && known.message.endsWith('does not exist')) return [];
-    throw known;
+    const reason = systemErrorCode(error);
+    if (reason === 'ENOENT') return [];
+    throw reason === 'ENOTDIR' ? taken(shown, 'is not a folder') : fileError(error, shown);
   });
-  if (found.length === 0) return;
-  throw new FreeholdError('ALREADY_EXISTS', `${shown} is not empty`, {
-    hint: 'choose a folder that does not exist',
-  });
+  if (found.length > 0) throw taken(shown, 'is not empty');
 }
+
+const taken = (shown: string, how: string) =>
+  new FreeholdError('ALREADY_EXISTS', `${shown} ${how}`, { hint: 'choose a folder that does not exist' });
 
 /** Copies and hashes in one pass: what lies in the folder is what was signed. */
 async function exportFile(
@@ -81,14 +85,8 @@ async function exportFile(
   const hash = Digest.begin();
   try {
     await mkdir(path.dirname(target), { recursive: true });
-    const reader = createReadStream('', {
-      fd: source.fd,
-      autoClose: false,
-      start: 0,
-      highWaterMark: 1 << 20,
-    });
-    reader.on('data', (chunk) => hash.update(chunk));
-    await pipeline(reader, createWriteStream(target, { flags: 'wx' }), { signal });
+    const chunks = readChunks(source.fd, (chunk) => hash.update(chunk));
+    await pipeline(chunks, createWriteStream(target, { flags: 'wx' }), { signal });
     const handle = await open(target, 'r+');
     await handle.sync().finally(() => handle.close());
   } catch (error) {
@@ -102,5 +100,18 @@ async function exportFile(
     throw new FreeholdError('DIGEST_MISMATCH', `${file.name} changed while it was copied`, {
       detail: { file: file.name, expected: file.digest, actual },
     });
+  }
+}
+
+/** Not a stream over the descriptor: when the writer fails, such a stream closes what belongs to somebody else. */
+async function* readChunks(fd: number, onChunk: (chunk: Buffer) => void): AsyncGenerator<Buffer> {
+  const readAt = promisify(read);
+  for (let position = 0; ; ) {
+    const { bytesRead, buffer } = await readAt(fd, Buffer.allocUnsafe(CHUNK_BYTES), 0, CHUNK_BYTES, position);
+    if (bytesRead === 0) return;
+    const chunk = buffer.subarray(0, bytesRead);
+    onChunk(chunk);
+    yield chunk;
+    position += bytesRead;
   }
 }

@@ -1,12 +1,12 @@
-import { type FileHandle, open, stat } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { type ByteSource, requireRange } from '../../core/base/byte-source.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
-import { describeGguf, type GgufDescription } from '../../core/format/gguf/gguf-description.ts';
+import type { GgufDescription } from '../../core/format/gguf/gguf-description.ts';
 import { readGguf } from '../../core/format/gguf/gguf-reader.ts';
-import { encodeShardName, parseShardName, verifyShards } from '../../core/format/gguf/gguf-shards.ts';
+import { encodeShardName, parseShardName } from '../../core/format/gguf/gguf-shards.ts';
 import type { GgufFile } from '../../core/format/gguf/gguf-types.ts';
 import { verifyModelGguf } from '../../core/format/gguf/gguf-verification.ts';
+import { fileByteSource } from '../../io/files/file-range.ts';
 import { fileError } from './local-file.ts';
 
 export interface GgufWeights {
@@ -35,10 +35,9 @@ export async function readGgufWeights(file: string): Promise<GgufWeights> {
   const paths = shardPaths(absolute);
   const headers: GgufFile[] = [];
   for (const shard of paths) headers.push(await readHeader(shard));
-  verifyShards(headers);
-  verifyModelGguf(headers);
+  const description = verifyModelGguf(headers);
   const bytes = headers.reduce((sum, header) => sum + header.sizeBytes, 0);
-  return { paths, description: describeGguf(headers), bytes };
+  return { paths, description, bytes };
 }
 
 /** A shard stands for all of its model: `NAME-00001-of-00003.gguf`. */
@@ -56,26 +55,8 @@ async function readHeader(file: string): Promise<GgufFile> {
     throw fileError(error, file);
   });
   try {
-    return await readGguf(await handleByteSource(handle), path.basename(file));
+    return await readGguf(await fileByteSource(handle, path.basename(file)), path.basename(file));
   } finally {
     await handle.close();
   }
-}
-
-async function handleByteSource(handle: FileHandle): Promise<ByteSource> {
-  const { size: sizeBytes } = await handle.stat();
-  return {
-    sizeBytes,
-    async read(offset, length) {
-      requireRange(offset, length, sizeBytes);
-      const buffer = Buffer.allocUnsafe(length);
-      let done = 0;
-      while (done < length) {
-        const { bytesRead } = await handle.read(buffer, done, length - done, offset + done);
-        if (bytesRead === 0) throw new RangeError(`the file ended at ${offset + done}`);
-        done += bytesRead;
-      }
-      return buffer;
-    },
-  };
 }

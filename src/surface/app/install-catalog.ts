@@ -8,7 +8,7 @@ import { addVerified, type InstallResult } from './install-package.ts';
 import { installedPackages } from './installed-packages.ts';
 import { describePackage } from './package-description.ts';
 import { writeSigned } from './sign-package.ts';
-import { verifyFiles, verifyInstalled } from './verify-package.ts';
+import { verifyFiles, verifyInstalled, verifyVersionIndex } from './verify-package.ts';
 
 /** Catalog entries are pinned by digest; the version counts our packaging of them. */
 const CATALOG_VERSION = '1.0.0';
@@ -81,6 +81,7 @@ async function findInstalled(
   if (item === undefined) return undefined;
   try {
     const { descriptor } = await verifyInstalled(freehold, item);
+    await verifyVersionIndex(freehold, item);
     if (!descriptor.files.some((file) => file.digest === entry.digest)) return undefined;
     await verifyFiles(freehold, descriptor.files, 'warm', signal);
     return { ...item, isNew: false };

@@ -3,7 +3,7 @@ import { open, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { collectBytes } from '../../core/base/byte-source.ts';
 import { Digest } from '../../core/base/digest.ts';
-import { FreeholdError } from '../../core/base/errors.ts';
+import { FreeholdError, namingFile } from '../../core/base/errors.ts';
 import { quoted } from '../../core/base/ids.ts';
 import { BUNDLE_BYTES_MAX, SIGNATURE_PATHS } from '../../core/crypto/model-signing.ts';
 import { encodePackage, type SignatureFile } from '../../core/format/modelpack.ts';
@@ -13,6 +13,7 @@ import {
   parsePackageDescriptor,
 } from '../../core/format/package-descriptor.ts';
 import { type VerifiedPackage, verifyPackage } from '../../core/format/package-verification.ts';
+import { hashOpenFile } from '../../io/files/file-hash.ts';
 import { memoryBlobStore } from '../../io/store/memory-blob-store.ts';
 import type { Freehold } from './freehold.ts';
 import { addVerified, type InstallResult } from './install-package.ts';
@@ -38,7 +39,7 @@ export interface PackageFolder {
 export async function readPackageFolder(freehold: Freehold, folder: string): Promise<PackageFolder> {
   const documents = new Map<string, Buffer>();
   const read = async (name: string, bytesMax: number) => {
-    const bytes = await readDocument(path.join(folder, name), bytesMax);
+    const bytes = await readDocument(folder, name, bytesMax);
     if (bytes !== undefined) documents.set(name, bytes);
     return bytes;
   };
@@ -101,23 +102,15 @@ export async function installFromFolder(
   });
 }
 
-function namingFile(error: unknown, file: string): unknown {
-  if (!(error instanceof FreeholdError) || error.message.startsWith(file)) return error;
-  return new FreeholdError(error.code, `${file}: ${error.message}`, {
-    cause: error.cause,
-    hint: error.hint,
-    detail: { ...error.detail, file },
-  });
-}
-
 /** @returns undefined when there is no such file */
-async function readDocument(file: string, bytesMax: number): Promise<Buffer | undefined> {
+async function readDocument(folder: string, name: string, bytesMax: number): Promise<Buffer | undefined> {
+  const file = path.join(folder, name);
   try {
     return await collectBytes(createReadStream(file), bytesMax);
   } catch (error) {
     const known = fileError(error, file);
     if (known.code === 'NOT_FOUND') return undefined;
-    throw known;
+    throw namingFile(known, name);
   }
 }
 
@@ -144,14 +137,7 @@ async function verifyLocalFile(
     throw fileError(error, file.path);
   });
   try {
-    const hash = Digest.begin();
-    let sizeBytes = 0;
-    for await (const chunk of handle.createReadStream({ autoClose: false, highWaterMark: 1 << 20 })) {
-      signal?.throwIfAborted();
-      hash.update(chunk);
-      sizeBytes += chunk.length;
-    }
-    const actual = Digest.finish(hash);
+    const { digest: actual, sizeBytes } = await hashOpenFile(handle, { signal });
     if (sizeBytes !== file.size) {
       throw new FreeholdError(
         'SIZE_MISMATCH',

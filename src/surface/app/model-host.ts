@@ -20,7 +20,13 @@ import {
   resolveInstalled,
 } from './installed-packages.ts';
 import { ResidentModels } from './resident-models.ts';
-import { openPackageFile, type VerifyMode, verifyFiles, verifyInstalled } from './verify-package.ts';
+import {
+  openPackageFile,
+  type VerifyMode,
+  verifyFiles,
+  verifyInstalled,
+  verifyVersionIndex,
+} from './verify-package.ts';
 
 export interface HostOptions {
   readonly verify?: VerifyMode;
@@ -110,6 +116,7 @@ async function loadPackage(
 ): Promise<LoadedModel> {
   const mode = options.verify ?? 'warm';
   const { descriptor } = await verifyInstalled(freehold, item);
+  await verifyVersionIndex(freehold, item);
   const weights = weightsOf(descriptor);
   await verifyFiles(
     freehold,

@@ -2,13 +2,14 @@ import type { Digest } from '../../core/base/digest.ts';
 import type { EmbedRequest, GenerateRequest, LoadedModel } from '../../core/base/engine-port.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 
-/** Loaded at once; a further one takes the place of the one that has been idle longest. */
+/** Loaded at once; a further one takes the place of the one that has been idle longest. While all work, it comes on top. */
 export const RESIDENT_MODELS_MAX = 3;
 
 interface Resident {
   readonly model: Promise<LoadedModel>;
   /** Counts up with every use: the smallest is the least recently used. */
   usedAt: number;
+  /** Its load, while that lasts, and its requests. */
   running: number;
 }
 
@@ -38,9 +39,12 @@ export class ResidentModels {
     const resident: Resident = {
       model: this.#makeRoom()
         .then(load)
-        .then((model) => this.#counted(key, model)),
+        .then((model) => {
+          resident.running--;
+          return counted(resident, model);
+        }),
       usedAt: 0,
-      running: 0,
+      running: 1,
     };
     this.#residents.set(key, resident);
     resident.model.catch(() => {
@@ -54,40 +58,37 @@ export class ResidentModels {
     const idle = [...this.#residents.entries()]
       .filter(([, resident]) => resident.running === 0)
       .sort(([, left], [, right]) => left.usedAt - right.usedAt);
-    const excess = this.#residents.size - RESIDENT_MODELS_MAX;
+    // With the one for which room is made.
+    const excess = this.#residents.size + 1 - RESIDENT_MODELS_MAX;
     for (const [key, resident] of idle.slice(0, Math.max(0, excess))) {
       this.#residents.delete(key);
       await closeModel(resident);
     }
   }
+}
 
-  /** The model with its running requests counted, so that room is never made by closing a model at work. */
-  #counted(key: Digest, model: LoadedModel): LoadedModel {
-    const count = (change: 1 | -1) => {
-      const resident = this.#residents.get(key);
-      if (resident !== undefined) resident.running += change;
-    };
-    return {
-      info: model.info,
-      async *generate(request: GenerateRequest, signal?: AbortSignal) {
-        count(1);
-        try {
-          yield* model.generate(request, signal);
-        } finally {
-          count(-1);
-        }
-      },
-      async embed(request: EmbedRequest, signal?: AbortSignal) {
-        count(1);
-        try {
-          return await model.embed(request, signal);
-        } finally {
-          count(-1);
-        }
-      },
-      close: () => model.close(),
-    };
-  }
+/** The model with its running requests counted, so that room is never made by closing a model at work. */
+function counted(resident: Resident, model: LoadedModel): LoadedModel {
+  return {
+    info: model.info,
+    async *generate(request: GenerateRequest, signal?: AbortSignal) {
+      resident.running++;
+      try {
+        yield* model.generate(request, signal);
+      } finally {
+        resident.running--;
+      }
+    },
+    async embed(request: EmbedRequest, signal?: AbortSignal) {
+      resident.running++;
+      try {
+        return await model.embed(request, signal);
+      } finally {
+        resident.running--;
+      }
+    },
+    close: () => model.close(),
+  };
 }
 
 async function closeModel(resident: Resident): Promise<void> {

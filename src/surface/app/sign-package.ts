@@ -72,10 +72,10 @@ export async function writeSigned(
     privateKey: key,
   });
   const info = await blobs.write(bundle);
-  const slots = new Map<string, { file: SignatureFile; fingerprint: Fingerprint }>();
+  const slots = new Map<string, { file: SignatureFile; fingerprint: Fingerprint | undefined }>();
   for (const file of existing) {
     const bytes = await blobs.readAll(file.digest, BUNDLE_BYTES_MAX);
-    slots.set(file.path, { file, fingerprint: parseModelSignature(bytes, file.path).keyFingerprint });
+    slots.set(file.path, { file, fingerprint: signerOf(bytes, file.path) });
   }
   const { fingerprint } = key.publicKey;
   const path =
@@ -96,6 +96,16 @@ export async function writeSigned(
     blobs,
     descriptor,
     ordered.map((slot) => slot.file),
-    ordered.map((slot) => slot.fingerprint),
+    ordered.flatMap((slot) => slot.fingerprint ?? []),
   );
+}
+
+/** @returns undefined for a signature by another method than a key: it stays where it is */
+function signerOf(bundle: Buffer, path: string): Fingerprint | undefined {
+  try {
+    return parseModelSignature(bundle, path).keyFingerprint;
+  } catch (error) {
+    if (error instanceof FreeholdError && error.code === 'NOT_SUPPORTED') return undefined;
+    throw error;
+  }
 }

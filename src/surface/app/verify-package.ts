@@ -3,9 +3,11 @@ import type { VerifiedFile } from '../../core/base/engine-port.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { parseReference } from '../../core/base/reference.ts';
 import { type Fingerprint, formatFingerprint } from '../../core/crypto/keys.ts';
+import { ANNOTATION, MANIFEST_BYTES_MAX, MEDIA_TYPE } from '../../core/format/oci.ts';
 import type { PackageFile } from '../../core/format/package-descriptor.ts';
 import {
   type PackageSigner,
+  readNamed,
   type VerifiedPackage,
   verifyPackage,
 } from '../../core/format/package-verification.ts';
@@ -49,6 +51,24 @@ export async function verifyInstalled(freehold: Freehold, item: InstalledPackage
   return verified;
 }
 
+/**
+ * Reads the image index of an installed variant's version against its digest. Running needs nothing from it, but it is a
+ * file of the package: its damage must not wait to be found by whoever gets a copy.
+ * @throws DIGEST_MISMATCH, NOT_FOUND, SIZE_MISMATCH, STORE_CORRUPT
+ */
+export async function verifyVersionIndex({ store }: Freehold, item: InstalledPackage): Promise<void> {
+  const index = (await store.entries()).find(
+    ({ mediaType, annotations = {} }) =>
+      mediaType === MEDIA_TYPE.index &&
+      annotations[ANNOTATION.name] === item.name &&
+      annotations[ANNOTATION.version] === item.version,
+  );
+  if (index === undefined) {
+    throw new FreeholdError('STORE_CORRUPT', `index.json lists ${fullReference(item)}, but not its version`);
+  }
+  await readNamed(store.blobs, index.digest, MANIFEST_BYTES_MAX, 'the image index');
+}
+
 /** Opens a file of a package through a descriptor over which its bytes were verified. */
 export async function openPackageFile(
   freehold: Freehold,
@@ -90,6 +110,7 @@ export async function verifyReference(
   const reports: VerificationReport[] = [];
   for (const item of packages) {
     const verified = await verifyInstalled(freehold, item);
+    await verifyVersionIndex(freehold, item);
     await verifyFiles(freehold, verified.descriptor.files, 'full', signal);
     reports.push(reportOf(verified));
   }

@@ -1,15 +1,12 @@
 import type { ChatMessage, GenerateRequest, LoadedModel, Usage } from '../../core/base/engine-port.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
-import type { Terminal } from './terminal.ts';
+import { type Terminal, withoutControls } from './terminal.ts';
 
 export interface Answer {
   readonly text: string;
   readonly finish: 'stop' | 'length' | 'cancelled';
   readonly usage?: Usage;
 }
-
-/** Control characters that a model must not send to a terminal; newline and tab stay. */
-const UNSAFE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
 
 /**
  * Streams one answer to stdout (with --json as NDJSON events) and returns it. A cancelled answer is returned as far as
@@ -25,7 +22,7 @@ export async function streamAnswer(
   const write = (part: string) => {
     text += part;
     if (terminal.json) terminal.event({ kind: 'text', text: part });
-    else terminal.streams.stdout.write(terminal.streams.stdout.isTTY ? part.replace(UNSAFE, '') : part);
+    else terminal.streams.stdout.write(terminal.streams.stdout.isTTY ? withoutControls(part) : part);
   };
   try {
     for await (const event of model.generate(request, signal)) {

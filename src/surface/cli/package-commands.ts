@@ -4,7 +4,7 @@ import { exportPackage } from '../app/export-package.ts';
 import { initModel } from '../app/init-model.ts';
 import { type Inspection, inspectPackage } from '../app/inspect-package.ts';
 import type { AddAction } from './program.ts';
-import { formatBytes, harmless, type Terminal } from './terminal.ts';
+import { formatBytes, harmless, shortDigest, type Terminal } from './terminal.ts';
 
 /** `init model`, `build`, `inspect`, `export`. */
 export function registerPackageCommands(program: Command, add: AddAction): void {
@@ -98,12 +98,12 @@ function inspectionText(terminal: Terminal, { descriptor, ...rest }: Inspection)
     ...(descriptor.lineage === undefined
       ? []
       : [
-          `lineage     ${descriptor.lineage.recipe} ${descriptor.lineage.quantize} of ${descriptor.lineage.base.map((digest) => digest.slice(0, 19)).join(', ')} by ${harmless(descriptor.lineage.tool)}`,
+          `lineage     ${descriptor.lineage.recipe} ${descriptor.lineage.quantize} of ${descriptor.lineage.base.map((digest) => `sha256:${shortDigest(digest)}`).join(', ')} by ${harmless(descriptor.lineage.tool)}`,
         ]),
     'files',
     ...descriptor.files.map(
       (file) =>
-        `  ${file.digest.slice(7, 19)}  ${formatBytes(file.size).padStart(9)}  ${file.role.padEnd(13)}  ${file.path}`,
+        `  ${shortDigest(file.digest)}  ${formatBytes(file.size).padStart(9)}  ${file.role.padEnd(13)}  ${file.path}`,
     ),
   ].join('\n');
 }

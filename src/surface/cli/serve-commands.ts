@@ -1,10 +1,9 @@
-import { readFile } from 'node:fs/promises';
 import { text as readText } from 'node:stream/consumers';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { GenerateRequest, LoadedModel } from '../../core/base/engine-port.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { examineMachine } from '../app/doctor.ts';
-import { fileError } from '../app/local-file.ts';
+import { readTextFile } from '../app/local-file.ts';
 import { createModelHost, type HostOptions, type LocalModelHost } from '../app/model-host.ts';
 import { chatPrompt, streamAnswer, usageText } from './answer.ts';
 import { Chat } from './chat.ts';
@@ -170,10 +169,7 @@ async function readPrompt(
 ): Promise<string | undefined> {
   const parts: string[] = [];
   for (const path of files) {
-    const content = await readFile(path, { encoding: 'utf8', signal }).catch((error: unknown) => {
-      throw fileError(error, path);
-    });
-    parts.push(content.slice(0, INPUT_FILE_BYTES_MAX));
+    parts.push(await readTextFile(path, { bytesMax: INPUT_FILE_BYTES_MAX, signal }));
   }
   if (words !== '') parts.push(words);
   else if (terminal.streams.stdin.isTTY !== true) parts.push((await readText(terminal.streams.stdin)).trim());

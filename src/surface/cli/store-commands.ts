@@ -1,8 +1,9 @@
 import type { Command } from 'commander';
+import { STARTER_NAME } from '../app/catalog.ts';
 import { fullReference } from '../app/installed-packages.ts';
 import { checkStore, collectGarbage, listInstalled, removeInstalled } from '../app/store-upkeep.ts';
 import type { AddAction } from './program.ts';
-import { formatBytes, table } from './terminal.ts';
+import { formatBytes, shortDigest, table } from './terminal.ts';
 
 /** `list`, `remove`, `check`, `gc`. */
 export function registerStoreCommands(program: Command, add: AddAction): void {
@@ -14,11 +15,11 @@ export function registerStoreCommands(program: Command, add: AddAction): void {
       item.variant,
       formatBytes(item.sizeBytes),
       item.isSigned ? 'yes' : 'no',
-      item.contentDigest.slice(7, 19),
+      shortDigest(item.contentDigest),
     ]);
     const text =
       rows.length === 0
-        ? 'nothing is installed: freehold install catalog:smollm2-135m-instruct'
+        ? `nothing is installed: freehold install catalog:${STARTER_NAME}`
         : table(terminal, ['NAME', 'VERSION', 'VARIANT', 'SIZE', 'SIGNED', 'CONTENT'], rows);
     terminal.result(packages, text);
     return 0;

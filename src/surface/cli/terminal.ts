@@ -73,13 +73,19 @@ export class Terminal {
  * characters but newline and tab (a model must not retitle a window, write its clipboard or hide text).
  */
 export function harmless(text: string): string {
-  return (
-    stripVTControlCharacters(text)
-      .replace(/\r\n?/g, '\n')
-      // C0 without newline and tab, DEL, C1, and the bidirectional overrides of "Trojan Source" (CVE-2021-42574).
-      .replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, '')
-  );
+  return withoutControls(stripVTControlCharacters(text).replace(/\r\n?/g, '\n'));
 }
+
+/**
+ * A piece of a stream without the control characters that `harmless` removes. What stays of an escape sequence shows as
+ * plain text, since a sequence may be spread over pieces.
+ */
+export function withoutControls(piece: string): string {
+  return piece.replace(UNSAFE, '');
+}
+
+/** C0 without newline and tab, DEL, C1, and the bidirectional overrides of "Trojan Source" (CVE-2021-42574). */
+const UNSAFE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
 
 /** Columns padded to their widest cell; the header is faint. */
 export function table(
@@ -95,6 +101,11 @@ export function table(
       .map((cell, column) => (column === cells.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
       .join('  ');
   return [terminal.paint('faint', line(header)), ...rows.map(line)].join('\n');
+}
+
+/** The first twelve hexadecimal digits: enough to tell the files of one machine apart by eye. */
+export function shortDigest(digest: string): string {
+  return digest.slice('sha256:'.length, 'sha256:'.length + 12);
 }
 
 /** `93.8 MiB`. */

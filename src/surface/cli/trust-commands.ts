@@ -1,11 +1,10 @@
-import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { addTrust, createKey, listKeys, listTrust, publicKeyOf, removeTrust } from '../app/keys-and-trust.ts';
-import { fileError } from '../app/local-file.ts';
+import { readTextFile } from '../app/local-file.ts';
 import { signPackages } from '../app/sign-package.ts';
 import { verifyReference } from '../app/verify-package.ts';
 import type { AddAction } from './program.ts';
-import { table } from './terminal.ts';
+import { shortDigest, table } from './terminal.ts';
 
 /** A public key in PEM is a few hundred bytes. */
 const KEY_FILE_BYTES_MAX = 16 * 1024;
@@ -58,10 +57,8 @@ export function registerTrustCommands(program: Command, add: AddAction): void {
       .argument('<keyfile>', 'public key in PEM')
       .description('trust a key for packages of this name'),
     async ({ freehold, terminal }, [pattern = '', file = '']) => {
-      const pem = await readFile(file, 'utf8').catch((error: unknown) => {
-        throw fileError(error, file);
-      });
-      const added = await addTrust(freehold, pattern, pem.slice(0, KEY_FILE_BYTES_MAX));
+      const pem = await readTextFile(file, { bytesMax: KEY_FILE_BYTES_MAX });
+      const added = await addTrust(freehold, pattern, pem);
       terminal.result(
         { pattern, fingerprint: added.fingerprint },
         `trusted for ${pattern}\nfingerprint ${added.displayFingerprint}`,
@@ -128,7 +125,7 @@ export function registerTrustCommands(program: Command, add: AddAction): void {
             return [
               head,
               signer,
-              ...item.files.map((file) => `  ${file.digest.slice(7, 19)}  ${file.path}`),
+              ...item.files.map((file) => `  ${shortDigest(file.digest)}  ${file.path}`),
             ].join('\n');
           })
           .join('\n'),

@@ -1,5 +1,5 @@
 import { shortName } from '../../core/base/ids.ts';
-import { STARTER_MODEL } from '../app/catalog.ts';
+import { STARTER_NAME } from '../app/catalog.ts';
 import { fullReference } from '../app/installed-packages.ts';
 import { createModelHost, type HostOptions } from '../app/model-host.ts';
 import { streamAnswer, usageText } from './answer.ts';
@@ -7,7 +7,7 @@ import { installCatalogModel } from './catalog-commands.ts';
 import type { CommandContext } from './program.ts';
 import { type ListenOptions, serveUntilStopped } from './serve.ts';
 
-const QUESTION = 'Write one sentence about the sea.';
+const QUESTION = 'Complete the proverb: A picture is worth';
 /** Enough for the sentence; the first run should not look slow. */
 const ANSWER_TOKENS_MAX = 80;
 
@@ -21,7 +21,7 @@ export async function runUp(
   options: ListenOptions,
 ): Promise<number> {
   const { terminal, freehold, signal, progress } = context;
-  const installed = await installCatalogModel(context, STARTER_MODEL, false);
+  const installed = await installCatalogModel(context, STARTER_NAME, false);
   progress.clear();
   const reference = fullReference(installed);
   terminal.note(

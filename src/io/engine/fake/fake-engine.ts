@@ -15,6 +15,7 @@ import type {
 import { FreeholdError } from '../../../core/base/errors.ts';
 import { AnswerText } from '../llama/answer-text.ts';
 import { generateMessage, requireEmbedRequest } from '../llama/generate-message.ts';
+import { contextExceeded, requireKnownTokens } from '../llama/prompt-fit.ts';
 import { cancelled, WaitQueue } from '../llama/wait-queue.ts';
 
 export interface FakeEngineOptions {
@@ -130,8 +131,9 @@ class FakeModel implements LoadedModel {
       await this.#pause(signal);
       const tokens = inputs.map((input) => (typeof input === 'string' ? [...Buffer.from(input)] : input));
       for (const [index, input] of tokens.entries()) {
-        requireKnown(input, this.info);
-        if (input.length > this.info.contextTokens) throw exceeded(`input ${index}`, input.length, this.info);
+        requireKnownTokens(input, this.info.vocabularyTokens);
+        if (input.length > this.info.contextTokens)
+          throw contextExceeded(`input ${index}`, input.length, this.info.contextTokens);
       }
       return {
         vectors: tokens.map(hashedVector),
@@ -183,7 +185,7 @@ function promptText(prompt: Prompt): string {
 }
 
 function promptLength(prompt: Prompt, info: ModelInfo): number {
-  if (prompt.kind === 'tokens') requireKnown(prompt.tokens, info);
+  if (prompt.kind === 'tokens') requireKnownTokens(prompt.tokens, info.vocabularyTokens);
   const tokens =
     prompt.kind === 'chat'
       ? prompt.messages.reduce((sum, { content }) => sum + MESSAGE_TOKENS + Buffer.byteLength(content), 0)
@@ -191,26 +193,8 @@ function promptLength(prompt: Prompt, info: ModelInfo): number {
         ? Buffer.byteLength(prompt.text)
         : prompt.tokens.length;
   if (tokens === 0) throw new FreeholdError('REQUEST_INVALID', 'the prompt is empty');
-  if (tokens + 1 > info.contextTokens) throw exceeded('prompt', tokens, info);
+  if (tokens + 1 > info.contextTokens) throw contextExceeded('prompt', tokens, info.contextTokens);
   return tokens;
-}
-
-function requireKnown(tokens: readonly number[], info: ModelInfo): void {
-  const unknown = tokens.find((token) => token >= info.vocabularyTokens);
-  if (unknown !== undefined) {
-    throw new FreeholdError(
-      'REQUEST_INVALID',
-      `token ${unknown} is not one of the ${info.vocabularyTokens} of this model`,
-    );
-  }
-}
-
-function exceeded(what: string, promptTokens: number, { contextTokens }: ModelInfo): FreeholdError {
-  return new FreeholdError(
-    'CONTEXT_EXCEEDED',
-    `the ${what} has ${promptTokens} tokens, the context of the model has room for ${contextTokens}`,
-    { detail: { promptTokens, contextTokens } },
-  );
 }
 
 function* visible(piece: {

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { FreeholdError, toFreeholdError } from '../../../core/base/errors.ts';
-import type { ChildRequest, RequestMessage } from './child-request.ts';
+import { type ChildRequest, type RequestMessage, violation } from './child-request.ts';
 import { encodeFrame, FrameReader } from './frames.ts';
 import {
   CHILD_FRAME_BYTES_MAX,
@@ -122,8 +122,7 @@ export class ChildConnection {
   #receive(message: ChildMessage): void {
     if (this.#endedWith !== undefined) return;
     if (message.kind === 'loaded' || message.kind === 'load-failed') {
-      if (this.#isLoaded)
-        throw new FreeholdError('ENGINE_FAILED', 'unexpected message from the engine process: loaded twice');
+      if (this.#isLoaded) throw violation('loaded twice');
       this.#isLoaded = true;
       if (message.kind === 'loaded') this.#loaded.resolve(message.model);
       else this.#loaded.reject(new FreeholdError(message.code, message.message));
@@ -135,10 +134,7 @@ export class ChildConnection {
   #receiveFor(message: RequestMessage): void {
     const entry = this.#entries.get(message.id);
     if (entry === undefined) {
-      throw new FreeholdError(
-        'ENGINE_FAILED',
-        `unexpected message from the engine process: nobody asked for ${message.id}`,
-      );
+      throw violation(`nobody asked for ${message.id}`);
     }
     // A template has come back; a cancelled request keeps the watchdog of its cancellation.
     if (!entry.isCancelled) this.#watch(entry, undefined);

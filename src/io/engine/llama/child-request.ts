@@ -155,6 +155,7 @@ function childError(message: Extract<RequestMessage, { kind: 'failed' }>): Freeh
   );
 }
 
-function violation(what: string): FreeholdError {
+/** The child said what it must not: it cannot be trusted any more. */
+export function violation(what: string): FreeholdError {
   return new FreeholdError('ENGINE_FAILED', `unexpected message from the engine process: ${what}`);
 }

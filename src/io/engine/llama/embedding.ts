@@ -1,6 +1,6 @@
 import { FreeholdError } from '../../../core/base/errors.ts';
-import { contextExceeded, requireKnownTokens } from './generation.ts';
 import type { NativeModel } from './native-model.ts';
+import { contextExceeded, requireKnownTokens } from './prompt-fit.ts';
 import type { ChildMessage, EmbedMessage } from './protocol.ts';
 
 /**

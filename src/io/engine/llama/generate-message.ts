@@ -6,9 +6,11 @@ import type {
   Prompt,
 } from '../../../core/base/engine-port.ts';
 import { FreeholdError } from '../../../core/base/errors.ts';
+import { STOP_STRING_CHARACTERS_MAX, TOP_LOGPROBS_MAX } from '../../../core/base/request-limits.ts';
+import { contextExceeded } from './prompt-fit.ts';
 import { CONTEXT_TOKENS_MAX, EMBED_INPUTS_MAX, type GenerateMessage, MESSAGES_MAX } from './protocol.ts';
-import { resolveSampling, TOP_LOGPROBS_MAX } from './sampling.ts';
-import { STOP_STRING_CHARACTERS_MAX, STOP_STRINGS_MAX } from './stop-strings.ts';
+import { resolveSampling } from './sampling.ts';
+import { STOP_STRINGS_MAX } from './stop-strings.ts';
 
 /**
  * Checks a request and joins it with the package's defaults. Stop strings of the package always hold, since they end
@@ -94,13 +96,7 @@ export function requireEmbedRequest(
     if (typeof input === 'string') return input;
     requireTokens(input, `input ${index}`);
     if (input.length > info.contextTokens) {
-      throw new FreeholdError(
-        'CONTEXT_EXCEEDED',
-        `input ${index} has ${input.length} tokens, the context of the model has room for ${info.contextTokens}`,
-        {
-          detail: { promptTokens: input.length, contextTokens: info.contextTokens },
-        },
-      );
+      throw contextExceeded(`input ${index}`, input.length, info.contextTokens);
     }
     return [...input];
   });

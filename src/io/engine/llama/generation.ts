@@ -2,6 +2,7 @@ import { FreeholdError } from '../../../core/base/errors.ts';
 import { AnswerText } from './answer-text.ts';
 import type { ChatTemplate } from './chat-template.ts';
 import type { NativeModel } from './native-model.ts';
+import { contextExceeded, requireKnownTokens } from './prompt-fit.ts';
 import type { PromptMemory } from './prompt-memory.ts';
 import { tokenizeRendered, tokenizeText } from './prompt-tokens.ts';
 import type { ChildMessage, GenerateMessage, WireToken } from './protocol.ts';
@@ -30,8 +31,7 @@ const LOGPROB_MIN = -9999;
  */
 export async function runGeneration(host: GenerationHost, message: GenerateMessage): Promise<boolean> {
   const { id } = message;
-  const prompt = promptTokens(host, message);
-  await host.send({ kind: 'rendered', id });
+  const prompt = await promptTokens(host, message);
   requireFit(host.model, prompt);
   await host.send({ kind: 'started', id, promptTokens: prompt.length });
 
@@ -57,46 +57,46 @@ export async function runGeneration(host: GenerationHost, message: GenerateMessa
   return true;
 }
 
-function promptTokens(host: GenerationHost, message: GenerateMessage): number[] {
-  const { prompt } = message;
+/** Says `rendered` before it tokenizes: the time that a long text takes is not the template's. */
+async function promptTokens(host: GenerationHost, message: GenerateMessage): Promise<number[]> {
+  const { id, prompt } = message;
   const { vocabulary } = host.model;
-  switch (prompt.kind) {
-    case 'chat': {
-      const chat = host.template().render(prompt.messages, prompt.continueLast);
-      return tokenizeRendered(vocabulary, chat.marks, chat.text);
-    }
-    case 'text':
-      return tokenizeText(vocabulary, prompt.text);
-    case 'tokens':
-      requireKnownTokens(prompt.tokens, vocabulary.tokenCount);
-      return [...prompt.tokens];
+  if (prompt.kind === 'chat') {
+    const chat = host.template().render(prompt.messages, prompt.continueLast);
+    await host.send({ kind: 'rendered', id });
+    requireTextFit(host.model, chat.text);
+    return tokenizeRendered(vocabulary, chat.marks, chat.text);
   }
+  await host.send({ kind: 'rendered', id });
+  if (prompt.kind === 'text') {
+    requireTextFit(host.model, prompt.text);
+    return tokenizeText(vocabulary, prompt.text);
+  }
+  requireKnownTokens(prompt.tokens, vocabulary.tokenCount);
+  return [...prompt.tokens];
 }
 
-/** Native code indexes tables with them. @throws REQUEST_INVALID */
-export function requireKnownTokens(tokens: readonly number[], tokenCount: number): void {
-  const unknown = tokens.find((token) => token >= tokenCount);
-  if (unknown !== undefined) {
-    throw new FreeholdError(
-      'REQUEST_INVALID',
-      `token ${unknown} is not one of the ${tokenCount} of this model`,
-    );
-  }
+/** Below so many units for each token of the context, tokenizing is quicker than looking for the longest token. */
+const UNITS_PER_TOKEN_TYPICAL = 16;
+
+/**
+ * Refuses by its length alone what can never fit: 15 MB take a tokenizer ten seconds, and it hears of no cancellation.
+ * @throws CONTEXT_EXCEEDED
+ */
+function requireTextFit(
+  { facts, vocabulary }: Pick<NativeModel, 'facts' | 'vocabulary'>,
+  text: string,
+): void {
+  const { contextTokens } = facts;
+  if (text.length <= contextTokens * UNITS_PER_TOKEN_TYPICAL) return;
+  const tokensMin = Math.ceil(text.length / vocabulary.longestTokenUnits());
+  if (tokensMin > contextTokens) throw contextExceeded('prompt', tokensMin, contextTokens, true);
 }
 
 function requireFit(model: NativeModel, prompt: readonly number[]): void {
   if (prompt.length === 0) throw new FreeholdError('REQUEST_INVALID', 'the prompt is empty');
   const { contextTokens } = model.facts;
   if (prompt.length + 1 > contextTokens) throw contextExceeded('prompt', prompt.length, contextTokens);
-}
-
-/** @param what `prompt`, or `input 3` */
-export function contextExceeded(what: string, promptTokens: number, contextTokens: number): FreeholdError {
-  return new FreeholdError(
-    'CONTEXT_EXCEEDED',
-    `the ${what} has ${promptTokens} tokens, the context of the model has room for ${contextTokens}`,
-    { detail: { promptTokens, contextTokens } },
-  );
 }
 
 interface AnswerEnd {

@@ -3,6 +3,7 @@ import type { Clock } from '../../../core/base/clock.ts';
 import type { Engine, LoadRequest } from '../../../core/base/engine-port.ts';
 import { FreeholdError } from '../../../core/base/errors.ts';
 import type { Log } from '../../../core/base/log.ts';
+import { STOP_STRING_CHARACTERS_MAX } from '../../../core/base/request-limits.ts';
 import type { ConnectionLimits } from './child-connection.ts';
 import { CrashGuard } from './crash-guard.ts';
 import { locateLibrary } from './library-folder.ts';
@@ -10,7 +11,6 @@ import { LlamaModel } from './llama-model.ts';
 import { startModelProcess } from './model-process.ts';
 import { CONTEXT_TOKENS_MAX } from './protocol.ts';
 import { resolveSampling } from './sampling.ts';
-import { STOP_STRING_CHARACTERS_MAX } from './stop-strings.ts';
 
 export interface LlamaEngineOptions {
   readonly log: Log;

@@ -4,6 +4,7 @@ import type { LoadRequest } from '../../../core/base/engine-port.ts';
 import { FreeholdError } from '../../../core/base/errors.ts';
 import type { GgufDescription } from '../../../core/format/gguf/gguf-description.ts';
 import { describeIsolation, type LaunchedChild, launchChild } from '../sandbox/launch.ts';
+import { FIRST_INHERITED_FD } from '../sandbox/launch-order.ts';
 import { ChildConnection, type ConnectionLimits } from './child-connection.ts';
 import type { LibraryFiles } from './library-folder.ts';
 import type { ModelFacts } from './protocol.ts';
@@ -99,9 +100,6 @@ function requireServable(name: string, description: GgufDescription): void {
   }
 }
 
-/** Descriptors 0 to 3 are stdio and the channel. */
-const FIRST_WEIGHTS_FD = 4;
-
 class RunningProcess implements ModelProcess {
   readonly connection: ChildConnection;
   readonly description: GgufDescription;
@@ -150,7 +148,7 @@ class RunningProcess implements ModelProcess {
     this.connection.send({
       kind: 'load',
       library: order.library,
-      weights: weights.descriptors.map((_, index) => FIRST_WEIGHTS_FD + index),
+      weights: weights.descriptors.map((_, index) => FIRST_INHERITED_FD + index),
       ...(request.chatTemplate === undefined ? {} : { chatTemplate: request.chatTemplate }),
       purpose: weights.description.purpose,
       ...(request.contextTokens === undefined ? {} : { contextTokens: request.contextTokens }),

@@ -1,7 +1,11 @@
 import { z } from 'zod';
 import { FreeholdError } from '../../../core/base/errors.ts';
-import { LOGIT_BIASES_MAX, TOP_LOGPROBS_MAX } from './sampling.ts';
-import { STOP_STRING_CHARACTERS_MAX, STOP_STRINGS_MAX } from './stop-strings.ts';
+import {
+  LOGIT_BIASES_MAX,
+  STOP_STRING_CHARACTERS_MAX,
+  TOP_LOGPROBS_MAX,
+} from '../../../core/base/request-limits.ts';
+import { STOP_STRINGS_MAX } from './stop-strings.ts';
 
 /**
  * The messages between the server (parent) and the process that holds a model (child).

@@ -1,5 +1,6 @@
 import type { SamplingParameters } from '../../../core/base/engine-port.ts';
 import { FreeholdError } from '../../../core/base/errors.ts';
+import { LOGIT_BIASES_MAX } from '../../../core/base/request-limits.ts';
 
 /** Every parameter with its value; what the child is told. */
 export interface ResolvedSampling {
@@ -29,11 +30,6 @@ export const SAMPLING_DEFAULTS: ResolvedSampling = {
   frequencyPenalty: 0,
   logitBias: {},
 };
-
-/** OpenAI's own limit is 300; each one is looked up once per token. */
-export const LOGIT_BIASES_MAX = 1024;
-/** OpenAI shows at most 20. */
-export const TOP_LOGPROBS_MAX = 20;
 
 const RANGES: readonly [Exclude<keyof ResolvedSampling, 'logitBias' | 'seed'>, number, number][] = [
   ['temperature', 0, 100],

@@ -1,7 +1,7 @@
-/** OpenAI allows 4; packages bring a few of their own. Each one is compared at every character. */
-export const STOP_STRINGS_MAX = 32;
-/** Held back text is at most this long, so that a stream never stalls for more. */
-export const STOP_STRING_CHARACTERS_MAX = 256;
+import { PACKAGE_STOP_STRINGS_MAX, REQUEST_STOP_STRINGS_MAX } from '../../../core/base/request-limits.ts';
+
+/** Of request and package together. Each one is compared at every character. */
+export const STOP_STRINGS_MAX = REQUEST_STOP_STRINGS_MAX + PACKAGE_STOP_STRINGS_MAX;
 
 export type StopOutcome =
   | { readonly kind: 'open'; readonly text: string }

@@ -20,6 +20,8 @@ export interface Vocabulary {
    * user-defined ones of the shape `<|…|>`, since some conversions mark turns so.
    */
   readonly controls: ReadonlyMap<string, number>;
+  /** Of a text, no token stands for more UTF-16 units than this. Computed when it is first asked for. */
+  longestTokenUnits(): number;
   isEndOfGeneration(token: number): boolean;
   /** Without BOS. `parseControls`: control texts in it become control tokens. */
   tokenize(text: string, parseControls: boolean): number[];
@@ -36,12 +38,17 @@ export function readVocabulary(library: LlamaLibrary, model: Pointer): Vocabular
   const tokenCount = library.tokenCount(vocabulary);
   const bos = library.bosToken(vocabulary);
   const textOf = (token: number): string => (token < 0 ? '' : (library.tokenText(vocabulary, token) ?? ''));
+  let longest: number | undefined;
   return {
     tokenCount,
     prependedBos: library.addsBos(vocabulary) && bos >= 0 ? bos : undefined,
     bosText: textOf(bos),
     eosText: textOf(library.eosToken(vocabulary)),
     controls: readControls(library, vocabulary, tokenCount),
+    longestTokenUnits: () => {
+      longest ??= longestOf(tokenCount, textOf);
+      return longest;
+    },
     isEndOfGeneration: (token) => library.isEndOfGeneration(vocabulary, token),
     tokenize: (text, parseControls) => tokenize(library, vocabulary, text, false, parseControls),
     tokenizeInput: (text) => tokenize(library, vocabulary, text, true, false),
@@ -65,6 +72,16 @@ function readControls(
     if (isControl && text !== '') controls.set(text, token);
   }
   return controls;
+}
+
+/**
+ * A token's own text has one unit for each byte that it stands for (byte-level BPE), or is the text itself
+ * (SentencePiece): never less than what it stands for.
+ */
+function longestOf(tokenCount: number, textOf: (token: number) => string): number {
+  let longest = 1;
+  for (let token = 0; token < tokenCount; token++) longest = Math.max(longest, textOf(token).length);
+  return longest;
 }
 
 function tokenize(

@@ -4,8 +4,8 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import koffi from 'koffi';
 import { FreeholdError } from '../../core/base/errors.ts';
-import { onDisk } from './disk-error.ts';
-import { makeFolder } from './plain-file.ts';
+import { makeFolder } from './folder.ts';
+import { isSystemError, systemRefusal } from './system-refusal.ts';
 
 /** Any number of holders, or exactly one. */
 export type LockMode = 'shared' | 'exclusive';
@@ -21,6 +21,12 @@ const LOCK_EX = 2;
 const LOCK_NB = 4;
 const LOCK_UN = 8;
 
+export interface LockWaiting {
+  readonly signal?: AbortSignal;
+  /** Called once when somebody else holds the lock. */
+  readonly onWait?: () => void;
+}
+
 type Flock = (fd: number, operation: number) => number;
 let loadedFlock: Flock | undefined;
 
@@ -28,18 +34,21 @@ let loadedFlock: Flock | undefined;
  * Runs `work` while holding flock(2) on `file`. The kernel gives the lock up when the process dies, however it dies,
  * so none is ever stale and the file is never removed (removing it would let two processes lock two files of one
  * name). Each call opens the file anew: two calls in one process exclude each other as two processes do.
- * @throws BUSY when it is not free within `timeoutMs`, PERMISSION_DENIED, PLATFORM_UNSUPPORTED
+ * @param timeoutMs may be infinite where `waiting` has a signal
+ * @throws BUSY when it is not free within `timeoutMs`, PERMISSION_DENIED, DISK_FULL, PLATFORM_UNSUPPORTED where the file
+ *   system cannot lock; the signal's reason
  */
 export async function withFileLock<T>(
   file: string,
   mode: LockMode,
   timeoutMs: number,
   work: () => Promise<T>,
+  waiting: LockWaiting = {},
 ): Promise<T> {
   const flock = flockFunction();
   const handle = await openLockFile(file);
   try {
-    await waitForLock(flock, handle.fd, file, mode, timeoutMs);
+    await waitForLock(flock, handle.fd, { ...waiting, file, mode, timeoutMs });
     return await work();
   } finally {
     // Explicitly, not only by close: a child that is being forked right now shares the open file until its exec.
@@ -49,26 +58,41 @@ export async function withFileLock<T>(
 }
 
 async function openLockFile(file: string): Promise<FileHandle> {
-  return onDisk('lock', file, async () => {
+  try {
     await makeFolder(path.dirname(file));
-    return open(file, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
-  });
+    return await open(file, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+  } catch (thrown) {
+    const refusal = systemRefusal(thrown, 'lock', file);
+    if (refusal !== undefined || !isSystemError(thrown, 'ELOOP', 'EISDIR', 'ENOTDIR'))
+      throw refusal ?? thrown;
+    throw new FreeholdError('PERMISSION_DENIED', `cannot lock ${file}: something else lies in its place`, {
+      cause: thrown,
+      hint: 'move it away',
+      detail: { path: file },
+    });
+  }
 }
 
-async function waitForLock(
-  flock: Flock,
-  fd: number,
-  file: string,
-  mode: LockMode,
-  timeoutMs: number,
-): Promise<void> {
+interface LockOrder extends LockWaiting {
+  readonly file: string;
+  readonly mode: LockMode;
+  readonly timeoutMs: number;
+}
+
+async function waitForLock(flock: Flock, fd: number, order: LockOrder): Promise<void> {
+  const { file, mode, timeoutMs, signal, onWait } = order;
   const operation = (mode === 'shared' ? LOCK_SH : LOCK_EX) | LOCK_NB;
   const deadline = performance.now() + timeoutMs;
   for (let pauseMs = POLL_MS_MIN; flock(fd, operation) !== 0; pauseMs = Math.min(pauseMs * 2, POLL_MS_MAX)) {
     requireContention(file);
+    if (pauseMs === POLL_MS_MIN) onWait?.();
     if (performance.now() >= deadline) throw await busyError(file, mode, timeoutMs);
     // Half fixed, half random, so that waiting processes do not step in unison.
-    await sleep(pauseMs / 2 + (Math.random() * pauseMs) / 2);
+    await sleep(
+      pauseMs / 2 + (Math.random() * pauseMs) / 2,
+      undefined,
+      signal === undefined ? {} : { signal },
+    ).catch(() => signal?.throwIfAborted());
   }
 }
 
