@@ -3,10 +3,10 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { apiPage } from '../scripts/api-page.ts';
+import { REQUEST_STOP_STRINGS_MAX, STOP_STRING_CHARACTERS_MAX } from '../src/core/base/request-limits.ts';
 import { MESSAGES_MAX } from '../src/core/wire/openai-chat-request.ts';
 import { PROMPT_COUNT_MAX } from '../src/core/wire/openai-completion-request.ts';
 import { EMBEDDING_INPUTS_MAX } from '../src/core/wire/openai-embedding.ts';
-import { STOP_CHARACTERS_MAX, STOP_COUNT_MAX } from '../src/core/wire/openai-generation.ts';
 import { createTestApp } from './fixtures/http-app.ts';
 
 const page = readFileSync(path.join(path.dirname(import.meta.dirname), 'docs', 'API.md'), 'utf8');
@@ -32,7 +32,7 @@ test('the limits of docs/API.md are those of the code', () => {
     `| messages | ${MESSAGES_MAX} |`,
     `| prompts in one completion request | ${PROMPT_COUNT_MAX} |`,
     `| inputs in one embedding request | ${EMBEDDING_INPUTS_MAX} |`,
-    `| stop strings | ${STOP_COUNT_MAX} of at most ${STOP_CHARACTERS_MAX} characters |`,
+    `| stop strings | ${REQUEST_STOP_STRINGS_MAX} of at most ${STOP_STRING_CHARACTERS_MAX} characters |`,
   ]) {
     assert.ok(page.includes(row), row);
   }

@@ -268,7 +268,7 @@ export const ERROR_TABLE = define({
     exit: 7,
     http: 500,
     doc: 'The inference engine refused the model or the request.',
-    hint: 'freehold doctor; freehold check NAME',
+    hint: 'freehold doctor; freehold verify NAME',
   },
   ENGINE_LOST: {
     exit: 7,

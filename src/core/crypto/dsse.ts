@@ -42,10 +42,12 @@ export function encodePreAuthentication(payloadType: string, payload: Uint8Array
   return Buffer.concat([Buffer.from(head), payload]);
 }
 
+/** Signs the payload together with its type: `encodePreAuthentication` says over which bytes. */
 export function signEnvelope(payloadType: string, payload: Uint8Array, key: PrivateKey): DsseEnvelope {
   return { payloadType, payload, signature: signBytes(key, encodePreAuthentication(payloadType, payload)) };
 }
 
+/** The envelope for a JSON document; `keyid` stays empty, since nobody may rely on it. */
 export function encodeEnvelope(envelope: DsseEnvelope): DsseEnvelopeJson {
   return {
     payload: encodeBase64(envelope.payload),

@@ -13,6 +13,7 @@ import {
   DESCRIPTOR_PATH,
   encodePackageDescriptor,
   type FileRole,
+  inPathOrder,
   type PackageDescriptor,
 } from './package-descriptor.ts';
 
@@ -52,9 +53,9 @@ export function encodePackage(
   const descriptorDocument = documentOf(encodePackageDescriptor(descriptor));
   const layers: OciDescriptor[] = [
     layerOf(DESCRIPTOR_PATH, MEDIA_TYPE.doc, descriptorDocument.digest, descriptorDocument.bytes.byteLength),
-    ...[...descriptor.files]
-      .sort((left, right) => (left.path < right.path ? -1 : 1))
-      .map((file) => layerOf(file.path, MEDIA_TYPE_OF_ROLE[file.role], file.digest, file.size)),
+    ...inPathOrder(descriptor.files).map((file) =>
+      layerOf(file.path, MEDIA_TYPE_OF_ROLE[file.role], file.digest, file.size),
+    ),
     ...inOrder(signatures).map((file) => layerOf(file.path, MEDIA_TYPE.doc, file.digest, file.sizeBytes)),
   ];
   const config = documentOf(encodeJson(modelConfig(descriptor, layers)));

@@ -41,8 +41,9 @@ export const LAYERS_MAX = 500;
 /** Deeper nesting than any OCI document has. */
 export const JSON_DEPTH_MAX = 32;
 
-const digestSchema = textParsedBy(Digest.parse);
-const sizeSchema = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER);
+export const digestSchema = textParsedBy(Digest.parse);
+/** Bytes of a file; larger numbers are not exact. */
+export const sizeSchema = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER);
 const annotationsSchema = z.record(z.string(), z.string());
 
 /** OCI content descriptor (image specification 1.1, "descriptor.md"). */

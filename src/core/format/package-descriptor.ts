@@ -1,6 +1,5 @@
 import { z } from 'zod';
 import { textParsedBy } from '../base/config-file.ts';
-import { Digest } from '../base/digest.ts';
 import { FreeholdError } from '../base/errors.ts';
 import {
   parseFilePath,
@@ -12,12 +11,14 @@ import {
 import { PACKAGE_STOP_STRINGS_MAX } from '../base/request-limits.ts';
 import { parseStrictJson } from '../base/strict-json.ts';
 import { SIGNATURE_PATHS } from '../crypto/model-signing.ts';
-import { describeIssues, JSON_DEPTH_MAX, LAYERS_MAX } from './oci.ts';
+import { describeIssues, digestSchema, JSON_DEPTH_MAX, LAYERS_MAX, sizeSchema } from './oci.ts';
 
 /** The file inside every package that says what the package is; the signature covers it. */
 export const DESCRIPTOR_PATH = 'freehold.json';
 /** A descriptor lists each file in about 200 bytes. */
 export const DESCRIPTOR_BYTES_MAX = 1 << 20;
+/** A chat template is a few KiB; templates with tool definitions reach 30. */
+export const CHAT_TEMPLATE_BYTES_MAX = 256 * 1024;
 /** A stop string is searched for in every piece of an answer. */
 export const STOP_STRINGS_MAX = PACKAGE_STOP_STRINGS_MAX;
 export const STOP_STRING_CHARACTERS_MAX = 256;
@@ -54,12 +55,10 @@ export const generationParametersSchema = z.strictObject({
 export const FILE_ROLES = ['weights', 'chat-template', 'doc'] as const;
 export type FileRole = (typeof FILE_ROLES)[number];
 
-export const digestSchema = textParsedBy(Digest.parse);
-
 const fileSchema = z.strictObject({
   path: filePathSchema,
   role: z.enum(FILE_ROLES),
-  size: z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER),
+  size: sizeSchema,
   digest: digestSchema,
 });
 export type PackageFile = z.infer<typeof fileSchema>;
@@ -149,9 +148,21 @@ function requireConsistent(descriptor: PackageDescriptor): void {
   if (weightsOf(descriptor).length === 0) {
     throw new FreeholdError('PACKAGE_INVALID', `${DESCRIPTOR_PATH}: the package has no weights`);
   }
-  if (descriptor.files.filter((file) => file.role === 'chat-template').length > 1) {
+  requireUsableTemplate(descriptor);
+}
+
+/** What an engine could not load must not be built or signed either. */
+function requireUsableTemplate({ files }: PackageDescriptor): void {
+  const [template, ...others] = files.filter((file) => file.role === 'chat-template');
+  if (others.length > 0) {
     throw new FreeholdError('PACKAGE_INVALID', `${DESCRIPTOR_PATH}: more than one chat template`);
   }
+  if (template === undefined || template.size <= CHAT_TEMPLATE_BYTES_MAX) return;
+  throw new FreeholdError(
+    'PACKAGE_INVALID',
+    `${template.path}: a chat template of ${template.size} bytes, at most ${CHAT_TEMPLATE_BYTES_MAX} are allowed`,
+    { detail: { file: template.path, limit: CHAT_TEMPLATE_BYTES_MAX } },
+  );
 }
 
 /** Weights in shard order: shards are named so that the order of their paths is the order of their numbers. */
@@ -159,9 +170,14 @@ export function weightsOf(descriptor: PackageDescriptor): readonly PackageFile[]
   return descriptor.files.filter((file) => file.role === 'weights');
 }
 
+/** The order of files in a package: by path, in UTF-16 code units. */
+export function inPathOrder(files: readonly PackageFile[]): PackageFile[] {
+  return files.toSorted((left, right) => (left.path < right.path ? -1 : 1));
+}
+
 /**
  * The bytes of `freehold.json`, the same for equal descriptors whatever order their keys came in: two blanks of
- * indentation, files in the order of their paths (UTF-16 code units), one newline at the end.
+ * indentation, files in the order of their paths, one newline at the end.
  */
 export function encodePackageDescriptor(descriptor: PackageDescriptor): Buffer {
   const { files, parameters, lineage, description, ...rest } = descriptor;
@@ -185,9 +201,7 @@ export function encodePackageDescriptor(descriptor: PackageDescriptor): Buffer {
     memoryBytes: rest.memoryBytes,
     protection: { sealed: rest.protection.sealed },
     ...(parameters === undefined ? {} : { parameters: sortedKeys(parameters) }),
-    files: [...files]
-      .sort((left, right) => (left.path < right.path ? -1 : 1))
-      .map(({ path, role, size, digest }) => ({ path, role, size, digest })),
+    files: inPathOrder(files).map(({ path, role, size, digest }) => ({ path, role, size, digest })),
     ...(lineage === undefined
       ? {}
       : {

@@ -64,6 +64,7 @@ export interface EmbeddingResponse {
   readonly usage: { readonly prompt_tokens: number; readonly total_tokens: number };
 }
 
+/** The body of an answer: vectors in the order of the inputs, in the encoding that was asked for. */
 export function encodeEmbeddings(request: EmbeddingRequest, result: EmbedResult): EmbeddingResponse {
   return {
     object: 'list',

@@ -42,6 +42,7 @@ export function encodeOpenAiError(error: FreeholdError, promptParam?: string): O
   };
 }
 
+/** The body alone, for an event in a stream whose status was sent already. */
 export function encodeOpenAiErrorBody(error: FreeholdError, promptParam?: string): OpenAiErrorBody {
   const { param } = error.detail;
   return {

@@ -1,4 +1,4 @@
-import { realpath, rm } from 'node:fs/promises';
+import { realpath, rm, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
@@ -30,6 +30,8 @@ const reportSchema = z.union([
 ]);
 
 const REPORT_BYTES_MAX = 16 * 1024;
+/** A few blocks may stay free on a full disk. */
+const FULL_DISK_BYTES = 64 * 1024;
 /** `quantize-child` beside this file: `.ts` in a checkout, `.js` when published. */
 const CHILD = path.join(import.meta.dirname, `quantize-child${path.extname(fileURLToPath(import.meta.url))}`);
 
@@ -62,9 +64,9 @@ export async function quantizeWeights(request: QuantizeRequest): Promise<Quantiz
     signal?.throwIfAborted();
     const report = parseReport(bytes);
     if (report?.kind === 'done') return { tool: report.tool };
+    const isFull = await hasNoRoom(folder);
     await rm(output, { force: true });
     const reason = report?.message ?? lastLine(child.stderrTail());
-    const isFull = /no space left|write error|ENOSPC/i.test(`${reason} ${child.stderrTail()}`);
     throw new FreeholdError(
       isFull ? 'DISK_FULL' : 'ENGINE_FAILED',
       `quantizing to ${quantization.label} failed: ${reason}`,
@@ -73,6 +75,12 @@ export async function quantizeWeights(request: QuantizeRequest): Promise<Quantiz
     signal?.removeEventListener('abort', kill);
     kill();
   }
+}
+
+/** llama.cpp does not say why it cannot write. Its half of a file is still there: a disk that it filled has no room. */
+async function hasNoRoom(folder: string): Promise<boolean> {
+  const { bavail, bsize, ffree, files } = await statfs(folder);
+  return bavail * bsize < FULL_DISK_BYTES || (files > 0 && ffree === 0);
 }
 
 function parseReport(bytes: Buffer): z.infer<typeof reportSchema> | undefined {

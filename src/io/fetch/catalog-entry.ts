@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { textParsedBy } from '../../core/base/config-file.ts';
-import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { parseFilePath, parsePackageName, quoted } from '../../core/base/ids.ts';
+import { digestSchema } from '../../core/format/oci.ts';
 import {
   generationParametersSchema,
   licenseSchema,
@@ -140,7 +140,7 @@ export const writtenEntrySchema = z.strictObject({
   /** Under this name the file goes into the package. */
   fileName: textParsedBy(parseFileName),
   sizeBytes: count.max(FILE_BYTES_MAX),
-  digest: textParsedBy(Digest.parse),
+  digest: digestSchema,
   license: licenseSchema,
   licenseUrl: z.url({ protocol: /^https$/ }).max(URL_CHARACTERS_MAX),
   /** The licence binds whoever uses the model to terms, so a person must have agreed before the first byte. */

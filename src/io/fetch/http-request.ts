@@ -1,4 +1,5 @@
 import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici';
+import { unlessAborted } from '../../core/base/abort.ts';
 import { FreeholdError, systemErrorCode } from '../../core/base/errors.ts';
 import { quoted } from '../../core/base/ids.ts';
 import { isLoopbackHost } from './catalog-entry.ts';
@@ -124,7 +125,8 @@ async function requestOnce(connections: Dispatcher, url: URL, request: FileReque
       },
       signal: stop,
     });
-    const response = await untilAborted(sent, stop);
+    // undici heeds an abort only once there is a connection; a person who cancels should not wait for that.
+    const response = await unlessAborted(sent, stop);
     const { body } = response;
     return {
       status: response.statusCode,
@@ -137,18 +139,6 @@ async function requestOnce(connections: Dispatcher, url: URL, request: FileReque
     throw requestFault(error, url);
   } finally {
     clearTimeout(deadline);
-  }
-}
-
-/** undici heeds an abort only once there is a connection; a person who cancels should not wait for that. */
-async function untilAborted<Result>(work: Promise<Result>, signal: AbortSignal): Promise<Result> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = () => reject(signal.reason);
-  signal.addEventListener('abort', onAbort);
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
   }
 }
 

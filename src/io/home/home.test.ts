@@ -112,6 +112,16 @@ test('a file where the home or one of its folders should be is said to be one', 
   await assert.rejects(home.keys.create('a'), { code: 'ALREADY_EXISTS' });
 });
 
+test('a place where no folder can be made is an error, not an endless loop', {
+  skip: !existsSync('/proc/self') && 'no /proc: nothing here refuses a new folder with ENOENT',
+  timeout: 10_000,
+}, async () => {
+  await assert.rejects(openHome('/proc/freehold/home'), {
+    code: 'NOT_FOUND',
+    message: /cannot create \/proc\/freehold/,
+  });
+});
+
 test('key names are plain, and "home" is kept', async () => {
   for (const name of ['a', 'acme-release', 'acme.2026_1', 'x'.repeat(64)])
     assert.equal(parseKeyName(name), name);

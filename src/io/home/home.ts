@@ -12,7 +12,7 @@ import { TrustStore } from './trust-store.ts';
 /** Packages of the catalog are built on this machine and signed by it: the only names its own key is good for. */
 export const HOME_KEY_PATTERN = 'catalog/*';
 
-export type HomeFolder = 'store' | 'keys' | 'cache';
+export type HomeFolder = 'store' | 'cache';
 
 /** The one folder in which a user's Freehold keeps everything (surface.md, "The home folder"). */
 export interface Home {

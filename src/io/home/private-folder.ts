@@ -8,14 +8,19 @@ import { onFile, requirePrivate } from './durable-file.ts';
  * @throws ALREADY_EXISTS when a file is in its place, PERMISSION_DENIED, DISK_FULL
  */
 export async function makePrivateFolder(folder: string): Promise<void> {
+  await makeWithParents(folder, false);
+}
+
+/** @param hasParent known: where a new folder is ENOENT all the same (autofs, `/proc`), that is the answer */
+async function makeWithParents(folder: string, hasParent: boolean): Promise<void> {
   try {
     // Not with `recursive`: on a read-only file system that reports ENOENT.
     await mkdir(folder, { mode: 0o700 });
   } catch (error) {
     const reason = systemErrorCode(error);
-    if (reason === 'ENOENT' && path.dirname(folder) !== folder) {
-      await makePrivateFolder(path.dirname(folder));
-      return makePrivateFolder(folder);
+    if (reason === 'ENOENT' && !hasParent && path.dirname(folder) !== folder) {
+      await makeWithParents(path.dirname(folder), false);
+      return makeWithParents(folder, true);
     }
     if (reason === 'EEXIST' && (await isFolder(folder))) return;
     if (reason === 'EEXIST' || reason === 'ENOTDIR') {

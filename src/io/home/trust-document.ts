@@ -36,11 +36,13 @@ export function addKeyNode(document: Document, { pattern, key }: TrustedKey): vo
   keys.add(node);
 }
 
+/** Removes the rule with everything in it; nothing when there is none. */
 export function removeRuleNode(document: Document, pattern: TrustPattern): void {
   const rules = listAt(document, document, 'rules');
   rules.items = rules.items.filter((item) => !(isMap(item) && item.get('pattern') === pattern));
 }
 
+/** Removes one key and the comment that `addKeyNode` put above it; an emptied rule stays. */
 export function removeKeyNode(document: Document, trusted: TrustedKey): void {
   const rule = findRule(document, trusted.pattern);
   if (rule === undefined) return;

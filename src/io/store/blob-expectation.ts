@@ -31,6 +31,7 @@ export function requireSmall(digest: Digest, sizeBytes: number, bytesMax: number
   });
 }
 
+/** @param suffix behind the number found: `or more` */
 export function sizeMismatch(name: string, expected: number, actual: number, suffix = ''): FreeholdError {
   const found = suffix === '' ? `${actual} bytes` : `${actual} bytes ${suffix}`;
   return new FreeholdError('SIZE_MISMATCH', `${name}: ${found} instead of ${expected}`, {

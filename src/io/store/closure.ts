@@ -120,6 +120,7 @@ export async function readClosure(blobs: BlobStore, entries: readonly OciDescrip
   return { members, problems };
 }
 
+/** What messages call an entry: its ref name, else its digest. */
 export function entryName(entry: OciDescriptor): string {
   return entry.annotations?.[ANNOTATION.refName] ?? entry.digest;
 }

@@ -32,6 +32,7 @@ export interface Layout {
   verifiedPath(digest: Digest): string;
 }
 
+/** The layout with its root in `folder`; looks at nothing on the disk. */
 export function layoutOf(folder: string): Layout {
   const root = path.resolve(folder);
   const blobFolder = path.join(root, 'blobs', 'sha256');

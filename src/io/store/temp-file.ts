@@ -32,6 +32,7 @@ export async function newTempPath(layout: Layout): Promise<string> {
   return path.join(layout.tempFolder, `${process.pid}-${randomBytes(8).toString('hex')}`);
 }
 
+/** @param handle open on `file`, which `newTempPath` named; closed by `publish` and `discard` */
 export function openedTempFile(file: string, handle: FileHandle): TempFile {
   return {
     path: file,

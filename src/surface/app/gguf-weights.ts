@@ -7,7 +7,7 @@ import { encodeShardName, parseShardName } from '../../core/format/gguf/gguf-sha
 import type { GgufFile } from '../../core/format/gguf/gguf-types.ts';
 import { verifyModelGguf } from '../../core/format/gguf/gguf-verification.ts';
 import { fileByteSource } from '../../io/files/file-range.ts';
-import { fileError } from './local-file.ts';
+import { fileError, requirePlainFile } from './local-file.ts';
 
 export interface GgufWeights {
   /** Absolute paths in shard order. */
@@ -51,6 +51,7 @@ function shardPaths(file: string): string[] {
 }
 
 async function readHeader(file: string): Promise<GgufFile> {
+  await requirePlainFile(file);
   const handle = await open(file, 'r').catch((error: unknown) => {
     throw fileError(error, file);
   });

@@ -1,7 +1,9 @@
+import path from 'node:path';
 import type { GgufDescription } from '../../core/format/gguf/gguf-description.ts';
 import type { PackageDescriptor } from '../../core/format/package-descriptor.ts';
 import { requireLicenseAccepted } from '../../io/fetch/catalog.ts';
 import type { CatalogEntry } from '../../io/fetch/catalog-entry.ts';
+import { withFileLock } from '../../io/files/file-lock.ts';
 import type { Freehold } from './freehold.ts';
 import { readGgufWeights } from './gguf-weights.ts';
 import { addVerified, type InstallResult } from './install-package.ts';
@@ -33,19 +35,38 @@ export async function installFromCatalog(
   if (existing !== undefined) return existing;
   requireLicenseAccepted(entry, isLicenseAccepted);
   const cacheFolder = await freehold.home.folder('cache');
+  const label = `another process that installs ${name}`;
+  // The file leaves the cache when it is imported: a second install would fetch it once more, or lose it on the way.
+  return withFileLock(
+    path.join(cacheFolder, `${entry.name}.lock`),
+    'exclusive',
+    Number.POSITIVE_INFINITY,
+    async () =>
+      (await findInstalled(freehold, entry, signal)) ?? fetchAndAdd(freehold, entry, cacheFolder, signal),
+    { signal, onWait: () => freehold.progress({ kind: 'step-started', label }) },
+  );
+}
+
+/** The caller holds the entry's lock. */
+async function fetchAndAdd(
+  freehold: Freehold,
+  entry: CatalogEntry,
+  cacheFolder: string,
+  signal: AbortSignal,
+): Promise<InstallResult> {
   // Loaded here: the HTTP client is a seventh of every command's start, and most fetch nothing.
   const { fetchEntry } = await import('../../io/fetch/fetch-entry.ts');
-  const { path } = await fetchEntry(entry, {
+  const fetched = await fetchEntry(entry, {
     cacheFolder,
     offline: freehold.isOffline,
     progress: freehold.progress,
     signal,
     environment: freehold.env,
   });
-  const { description } = await readGgufWeights(path);
+  const { description } = await readGgufWeights(fetched.path);
   const { store } = freehold;
   return store.withLease(async () => {
-    await store.importFile(path, {
+    await store.importFile(fetched.path, {
       how: { kind: 'move-from-cache', ownCacheFolder: cacheFolder },
       expect: { digest: entry.digest, sizeBytes: entry.sizeBytes },
       signal,

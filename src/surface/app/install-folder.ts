@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { open, readdir } from 'node:fs/promises';
+import { lstat, open, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { collectBytes } from '../../core/base/byte-source.ts';
 import { Digest } from '../../core/base/digest.ts';
@@ -105,6 +105,9 @@ export async function installFromFolder(
 /** @returns undefined when there is no such file */
 async function readDocument(folder: string, name: string, bytesMax: number): Promise<Buffer | undefined> {
   const file = path.join(folder, name);
+  const found = await lstat(file).catch(() => undefined);
+  // Here already, not only among the other files: opening a named pipe waits for ever.
+  if (found !== undefined && !found.isFile()) throw notPlain(folder, name);
   try {
     return await collectBytes(createReadStream(file), bytesMax);
   } catch (error) {
@@ -121,12 +124,15 @@ async function requireNothingElse(folder: string, expected: readonly string[]): 
     if (item.isDirectory()) continue;
     const name = path.relative(folder, path.join(item.parentPath, item.name)).split(path.sep).join('/');
     if (known.has(name) && item.isFile()) continue;
-    const what = item.isFile() ? 'a file that the package does not list' : 'not a plain file';
-    throw new FreeholdError('PACKAGE_INVALID', `${quoted(name)} in ${folder} is ${what}`, {
-      detail: { file: name },
-    });
+    if (!item.isFile()) throw notPlain(folder, name);
+    throw unexpected(folder, name, 'a file that the package does not list');
   }
 }
+
+const notPlain = (folder: string, name: string) => unexpected(folder, name, 'not a plain file');
+
+const unexpected = (folder: string, name: string, what: string) =>
+  new FreeholdError('PACKAGE_INVALID', `${quoted(name)} in ${folder} is ${what}`, { detail: { file: name } });
 
 async function verifyLocalFile(
   folder: string,

@@ -36,6 +36,7 @@ export async function createKey({ home }: Freehold, name: string): Promise<KeySu
   return summary(await home.keys.create(name));
 }
 
+/** By name. @throws KEY_INVALID, PERMISSION_DENIED for the first that cannot be used */
 export async function listKeys({ home }: Freehold): Promise<KeySummary[]> {
   return (await home.keys.list()).map(summary);
 }

@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { collectBytes } from '../../core/base/byte-source.ts';
-import { FreeholdError, systemErrorCode } from '../../core/base/errors.ts';
+import { FreeholdError, systemErrorCode, toFreeholdError } from '../../core/base/errors.ts';
 
 /** Turns a failed access to a user's own file into one of our errors, naming the path. */
 export function fileError(thrown: unknown, path: string): FreeholdError {
@@ -26,10 +27,26 @@ export function fileError(thrown: unknown, path: string): FreeholdError {
         cause: thrown,
       });
     default:
-      return new FreeholdError('INTERNAL', thrown instanceof Error ? thrown.message : String(thrown), {
-        cause: thrown,
-      });
+      return otherFileError(thrown, path);
   }
+}
+
+/** A disk that fails or a system out of descriptors is no bug of ours. */
+function otherFileError(thrown: unknown, path: string): FreeholdError {
+  const reason = systemErrorCode(thrown);
+  if (reason === undefined || !/^E[A-Z0-9]+$/.test(reason)) return toFreeholdError(thrown);
+  return new FreeholdError('PERMISSION_DENIED', `the system refuses ${path} (${reason})`, { cause: thrown });
+}
+
+/**
+ * Opening a named pipe waits for its writer, perhaps for ever, and no signal ends it: look before.
+ * @throws NOT_FOUND for whatever is no plain file or a link to one, PERMISSION_DENIED
+ */
+export async function requirePlainFile(file: string): Promise<void> {
+  const found = await stat(file).catch((error: unknown) => {
+    throw fileError(error, file);
+  });
+  if (!found.isFile()) throw new FreeholdError('NOT_FOUND', `${file} is not a plain file`);
 }
 
 export interface TextFileOptions {

@@ -1,5 +1,4 @@
 import { totalmem } from 'node:os';
-import type { Digest } from '../../core/base/digest.ts';
 import type {
   Engine,
   LoadedModel,
@@ -10,7 +9,11 @@ import type {
 import { FreeholdError } from '../../core/base/errors.ts';
 import { shortName } from '../../core/base/ids.ts';
 import { type Log, silentLog } from '../../core/base/log.ts';
-import { type PackageDescriptor, weightsOf } from '../../core/format/package-descriptor.ts';
+import {
+  CHAT_TEMPLATE_BYTES_MAX,
+  type PackageDescriptor,
+  weightsOf,
+} from '../../core/format/package-descriptor.ts';
 import { createLlamaEngine } from '../../io/engine/llama/llama-engine.ts';
 import type { Freehold } from './freehold.ts';
 import {
@@ -40,9 +43,6 @@ export interface HostOptions {
 
 /** Of the machine's memory, what one model may take: the rest is for everything else that runs. */
 const MEMORY_SHARE = 0.7;
-/** A chat template is a few KiB; templates with tool definitions reach 20. */
-const CHAT_TEMPLATE_BYTES_MAX = 256 * 1024;
-
 /** The models of one home: resolves names, verifies, loads once, keeps a few loaded. */
 export interface LocalModelHost extends ModelHost {
   /** Ends all models. Idempotent. */
@@ -152,11 +152,5 @@ async function readChatTemplate(
 ): Promise<string | undefined> {
   const file = descriptor.files.find(({ role }) => role === 'chat-template');
   if (file === undefined) return undefined;
-  const digest: Digest = file.digest;
-  if (file.size > CHAT_TEMPLATE_BYTES_MAX) {
-    throw new FreeholdError('PACKAGE_INVALID', `${file.path}: a chat template of ${file.size} bytes`, {
-      detail: { file: file.path, limit: CHAT_TEMPLATE_BYTES_MAX },
-    });
-  }
-  return (await freehold.store.blobs.readAll(digest, CHAT_TEMPLATE_BYTES_MAX)).toString('utf8');
+  return (await freehold.store.blobs.readAll(file.digest, CHAT_TEMPLATE_BYTES_MAX)).toString('utf8');
 }

@@ -1,5 +1,9 @@
 import type { GgufDescription } from '../../core/format/gguf/gguf-description.ts';
-import type { PackageDescriptor, PackageFile } from '../../core/format/package-descriptor.ts';
+import {
+  inPathOrder,
+  type PackageDescriptor,
+  type PackageFile,
+} from '../../core/format/package-descriptor.ts';
 
 /** Context, compute buffers and the process itself, beside the weights; a first estimate before a measured one. */
 const WORKING_MEMORY_BYTES = 256 * 2 ** 20;
@@ -33,6 +37,6 @@ export function describePackage({ model, files, ...facts }: PackageFacts): Packa
     engine: { name: 'llama.cpp' },
     memoryBytes: weightsBytes + WORKING_MEMORY_BYTES,
     protection: { sealed: false },
-    files: [...files].sort((left, right) => (left.path < right.path ? -1 : 1)),
+    files: inPathOrder(files),
   };
 }

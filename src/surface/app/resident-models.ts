@@ -1,3 +1,4 @@
+import { unlessAborted } from '../../core/base/abort.ts';
 import type { Digest } from '../../core/base/digest.ts';
 import type { EmbedRequest, GenerateRequest, LoadedModel } from '../../core/base/engine-port.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
@@ -25,7 +26,8 @@ export class ResidentModels {
     signal?.throwIfAborted();
     const resident = this.#residents.get(key) ?? this.#begin(key, load);
     resident.usedAt = ++this.#uses;
-    return abortable(resident.model, signal);
+    // Others may wait for the same load.
+    return unlessAborted(resident.model, signal);
   }
 
   async close(): Promise<void> {
@@ -94,14 +96,4 @@ function counted(resident: Resident, model: LoadedModel): LoadedModel {
 async function closeModel(resident: Resident): Promise<void> {
   const model = await resident.model.catch(() => undefined);
   await model?.close();
-}
-
-/** Waits for a shared load without cancelling it for the others. */
-function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }

@@ -69,6 +69,7 @@ export async function removeInstalled(
   return { packages: chosen, freedBytes };
 }
 
+/** Removes what no package uses; `isDryRun` only counts. @throws BUSY while an install runs, STORE_CORRUPT */
 export async function collectGarbage(
   { store }: Freehold,
   isDryRun: boolean,

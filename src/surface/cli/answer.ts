@@ -43,6 +43,7 @@ export function usageText(usage: Usage): string {
   return `${usage.completionTokens} tokens, ${rate.toFixed(1)} tokens/s, ${prompt}`;
 }
 
+/** The conversation so far, with the system message, if there is one, before it. */
 export function chatPrompt(
   system: string | undefined,
   history: readonly ChatMessage[],

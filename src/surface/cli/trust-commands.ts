@@ -11,6 +11,12 @@ const KEY_FILE_BYTES_MAX = 16 * 1024;
 
 /** `key`, `trust`, `sign`, `verify`. */
 export function registerTrustCommands(program: Command, add: AddAction): void {
+  registerKeyCommands(program, add);
+  registerPolicyCommands(program, add);
+  registerSignatureCommands(program, add);
+}
+
+function registerKeyCommands(program: Command, add: AddAction): void {
   const key = program.command('key').description('keys that sign packages');
   add(
     key.command('new').argument('<name>').description('make an ECDSA P-256 key pair'),
@@ -48,7 +54,9 @@ export function registerTrustCommands(program: Command, add: AddAction): void {
       return 0;
     },
   );
+}
 
+function registerPolicyCommands(program: Command, add: AddAction): void {
   const trust = program.command('trust').description('whose signatures count, and for which packages');
   add(
     trust
@@ -88,7 +96,9 @@ export function registerTrustCommands(program: Command, add: AddAction): void {
       return 0;
     },
   );
+}
 
+function registerSignatureCommands(program: Command, add: AddAction): void {
   add(
     program
       .command('sign')

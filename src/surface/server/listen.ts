@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getRequestListener } from '@hono/node-server';
 import { FreeholdError, systemErrorCode } from '../../core/base/errors.ts';
@@ -70,6 +70,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const server = createLimitedServer({ ...CONNECTION_LIMITS, ...options.limits }, (incoming, outgoing) => {
     void listener(incoming, outgoing);
   });
+  const closeUnused = unusedConnections(server);
   await listen(server, host, port, options.listen);
   const { port: boundPort } = server.address() as AddressInfo;
   let closed: Promise<void> | undefined;
@@ -77,7 +78,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     url: `http://${host.includes(':') ? `[${host}]` : host}:${boundPort}`,
     port: boundPort,
     close({ graceMs = GRACE_MS } = {}) {
-      closed ??= closeGracefully(server, draining, stopping, graceMs);
+      closed ??= closeGracefully(server, closeUnused, draining, stopping, graceMs);
       return closed;
     },
   };
@@ -174,8 +175,24 @@ async function listen(server: Server, host: string, port: number, shown: string)
   server.on('error', () => {});
 }
 
+/**
+ * Clients open connections ahead of their next request. Node counts one on which nothing was sent yet as busy, so that
+ * it would hold up a stop.
+ */
+function unusedConnections(server: Server): () => void {
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
+  return () => {
+    for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
+  };
+}
+
 async function closeGracefully(
   server: Server,
+  closeUnused: () => void,
   draining: AbortController,
   stopping: AbortController,
   graceMs: number,
@@ -184,7 +201,10 @@ async function closeGracefully(
   const { promise: ended, resolve } = Promise.withResolvers<'ended'>();
   server.close(() => resolve('ended'));
   // A kept-alive connection that becomes idle after close() would otherwise wait for its timeout.
-  const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS);
+  const idle = setInterval(() => {
+    server.closeIdleConnections();
+    closeUnused();
+  }, IDLE_CHECK_MS);
   try {
     if ((await within(ended, graceMs)) === 'ended') return;
     stopping.abort(new FreeholdError('BUSY', 'the server stopped before the answer was complete'));

@@ -23,6 +23,7 @@ export function parseShardName(fileName: string): ShardName | undefined {
   return number >= 1 && number <= count && count <= SHARDS_MAX ? { prefix, number, count } : undefined;
 }
 
+/** The name as `llama_split_path` writes it; `parseShardName` reads it back. */
 export function encodeShardName({ prefix, number, count }: ShardName): string {
   const digits = (value: number) => value.toString().padStart(5, '0');
   return `${prefix}-${digits(number)}-of-${digits(count)}.gguf`;

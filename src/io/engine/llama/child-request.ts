@@ -19,6 +19,7 @@ export interface ChildRequest {
 /** Text of one token is at most a few hundred bytes; the average over an answer is far below. */
 const ANSWER_CHARACTERS_PER_TOKEN_MAX = 1024;
 
+/** Holds the child to one answer: started once, no longer than the context, tokens of its vocabulary. */
 export class GenerationRequest implements ChildRequest {
   readonly events = new EventQueue();
   readonly #tokensMax: number;
@@ -90,6 +91,7 @@ export class GenerationRequest implements ChildRequest {
   }
 }
 
+/** Holds the child to one finite vector per input, each of the model's length. */
 export class EmbeddingRequest implements ChildRequest {
   readonly result: Promise<{ readonly vectors: readonly Float32Array[]; readonly promptTokens: number }>;
   readonly #resolve: (result: { vectors: readonly Float32Array[]; promptTokens: number }) => void;

@@ -277,6 +277,27 @@ test('an endless template fails its chat within the limit; plain prompts go on',
   }
 });
 
+test('a prompt that can never fit is refused by its length, and the process lives on', async () => {
+  const model = await loadTiny();
+  const pid = processIdOf(model);
+  const text = 'a'.repeat(12 << 20);
+  try {
+    for (const prompt of [{ kind: 'text', text } as const, chat(text)]) {
+      const begun = performance.now();
+      await assert.rejects(collectAnswer(model, { prompt, maxTokens: 1 }), {
+        code: 'CONTEXT_EXCEEDED',
+        message: /at least \d+ tokens/,
+      });
+      // Tokenizing it would take about ten seconds, in which the process hears of nothing.
+      assert.ok(performance.now() - begun < 6000);
+    }
+    assert.equal(processIdOf(model), pid);
+    await collectAnswer(model, tinyText);
+  } finally {
+    await model.close();
+  }
+});
+
 test('a broken or refusing template fails chats with its reason; plain prompts go on', async () => {
   for (const [chatTemplate, message] of [
     ['{% for %}', /cannot be parsed/],

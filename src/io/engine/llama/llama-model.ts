@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto';
+import { unlessAborted } from '../../../core/base/abort.ts';
 import type {
   EmbedRequest,
   EmbedResult,
@@ -120,7 +121,8 @@ export class LlamaModel implements LoadedModel {
   ): Promise<RunningRequest> {
     const leave = await this.#queue.enter(signal);
     try {
-      const process = await unlessAborted(this.#liveProcess(), signal);
+      // The process goes on starting for whoever comes next.
+      const process = await unlessAborted(this.#liveProcess(), signal, cancelled);
       const running = start(process);
       void running.settled.then(leave);
       return running;
@@ -191,17 +193,4 @@ function onAbort(signal: AbortSignal | undefined, act: () => void): () => void {
   if (signal.aborted) act();
   signal.addEventListener('abort', act, { once: true });
   return () => signal.removeEventListener('abort', act);
-}
-
-/** The process goes on starting for whoever comes next; this caller need not wait for it. */
-async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  promise.catch(() => {});
-  const stopListening = onAbort(signal, () => reject(cancelled(signal)));
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    stopListening();
-  }
 }

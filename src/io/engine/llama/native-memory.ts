@@ -9,6 +9,7 @@ export interface NativeMemory {
   readonly bytes: ArrayBuffer;
 }
 
+/** Zeroed memory that is never given back: for the few buffers of a model's life. */
 export function allocateNative(sizeBytes: number): NativeMemory {
   const pointer: unknown = koffi.alloc('uint8', sizeBytes);
   const bytes = koffi.view(pointer, sizeBytes);

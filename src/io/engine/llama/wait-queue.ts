@@ -84,6 +84,7 @@ export class WaitQueue {
   }
 }
 
+/** What a caller gets whose signal aborted; its reason is the cause. */
 export function cancelled(signal: AbortSignal | undefined): FreeholdError {
   return new FreeholdError('CANCELLED', 'the caller gave up', { cause: signal?.reason });
 }

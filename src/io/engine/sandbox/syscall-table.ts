@@ -7,6 +7,7 @@ export const AUDIT_ARCHITECTURE: Readonly<Record<Architecture, number>> = {
   arm64: 0xc00000b7,
 };
 
+/** @param name as `process.arch` says it @returns undefined where there is no table: the child then has no filter */
 export function parseArchitecture(name: string): Architecture | undefined {
   return name === 'x64' || name === 'arm64' ? name : undefined;
 }
