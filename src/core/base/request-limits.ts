@@ -11,5 +11,8 @@ export const PACKAGE_STOP_STRINGS_MAX = 16;
 export const STOP_STRING_CHARACTERS_MAX = 512;
 /** OpenAI's own limit is 300; each one is looked up once per token. */
 export const LOGIT_BIASES_MAX = 1024;
+/** A logit divided by less than this is no penalty any more but an explosion. */
+export const REPEAT_PENALTY_MIN = 0.01;
+export const REPEAT_PENALTY_MAX = 10;
 /** OpenAI's own bound for `top_logprobs`. */
 export const TOP_LOGPROBS_MAX = 20;

@@ -8,7 +8,7 @@ import {
   parseVersion,
   requireDistinctPaths,
 } from '../base/ids.ts';
-import { PACKAGE_STOP_STRINGS_MAX } from '../base/request-limits.ts';
+import { PACKAGE_STOP_STRINGS_MAX, REPEAT_PENALTY_MAX, REPEAT_PENALTY_MIN } from '../base/request-limits.ts';
 import { parseStrictJson } from '../base/strict-json.ts';
 import { SIGNATURE_PATHS } from '../crypto/model-signing.ts';
 import { describeIssues, digestSchema, JSON_DEPTH_MAX, LAYERS_MAX, sizeSchema } from './oci.ts';
@@ -46,7 +46,7 @@ export const generationParametersSchema = z.strictObject({
   topP: z.number().gt(0).max(1).optional(),
   topK: z.number().int().min(0).max(100_000).optional(),
   minP: z.number().min(0).max(1).optional(),
-  repeatPenalty: z.number().gt(0).max(10).optional(),
+  repeatPenalty: z.number().min(REPEAT_PENALTY_MIN).max(REPEAT_PENALTY_MAX).optional(),
   presencePenalty: z.number().min(-2).max(2).optional(),
   frequencyPenalty: z.number().min(-2).max(2).optional(),
   stop: z.array(z.string().min(1).max(STOP_STRING_CHARACTERS_MAX)).max(STOP_STRINGS_MAX).optional(),

@@ -29,7 +29,7 @@ const GENERATION_FIELDS: FieldTable = {
   top_p: honoured('0 to 1'),
   top_k: honoured('extension: only the k most likely tokens; 0 turns it off'),
   min_p: honoured('extension: 0 to 1, relative to the most likely token'),
-  repeat_penalty: honoured('extension: above 0 to 10; 1 turns it off'),
+  repeat_penalty: honoured('extension: 0.01 to 10; 1 turns it off'),
   presence_penalty: honoured('-2 to 2'),
   frequency_penalty: honoured('-2 to 2'),
   logit_bias: honoured("token id of this model's own vocabulary → -100 to 100"),

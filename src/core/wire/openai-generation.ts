@@ -3,6 +3,8 @@ import type { GenerateRequest, SamplingParameters } from '../base/engine-port.ts
 import { FreeholdError } from '../base/errors.ts';
 import {
   LOGIT_BIASES_MAX,
+  REPEAT_PENALTY_MAX,
+  REPEAT_PENALTY_MIN,
   REQUEST_STOP_STRINGS_MAX,
   STOP_STRING_CHARACTERS_MAX,
 } from '../base/request-limits.ts';
@@ -12,7 +14,6 @@ export const MAX_TOKENS_MAX = 1 << 30;
 /** Package names have at most 128 characters; leaves room for version, variant and adapter. */
 export const MODEL_ID_CHARACTERS_MAX = 256;
 const TOP_K_MAX = 1_000_000;
-const REPEAT_PENALTY_MAX = 10;
 const SEED_MODULUS = 2 ** 32;
 
 /** Text that has a UTF-8 form: a lone surrogate would silently become U+FFFD on its way to the tokenizer. */
@@ -28,7 +29,7 @@ export const GENERATION_SHAPE = {
   top_p: z.number().min(0).max(1).optional(),
   top_k: z.int().min(0).max(TOP_K_MAX).optional(),
   min_p: z.number().min(0).max(1).optional(),
-  repeat_penalty: z.number().gt(0).max(REPEAT_PENALTY_MAX).optional(),
+  repeat_penalty: z.number().min(REPEAT_PENALTY_MIN).max(REPEAT_PENALTY_MAX).optional(),
   presence_penalty: penalty(),
   frequency_penalty: penalty(),
   logit_bias: z

@@ -3,7 +3,7 @@ import { STARTER_NAME } from '../app/catalog.ts';
 import { fullReference } from '../app/installed-packages.ts';
 import { checkStore, collectGarbage, listInstalled, removeInstalled } from '../app/store-upkeep.ts';
 import type { AddAction } from './program.ts';
-import { formatBytes, shortDigest, table } from './terminal.ts';
+import { formatBytes, harmless, shortDigest, table } from './terminal.ts';
 
 /** `list`, `remove`, `check`, `gc`. */
 export function registerStoreCommands(program: Command, add: AddAction): void {
@@ -52,8 +52,8 @@ export function registerStoreCommands(program: Command, add: AddAction): void {
       terminal.result(
         report,
         [
-          ...report.problems.map((problem) => `${terminal.paint('bad', 'damaged')} ${problem}`),
-          ...report.remarks.map((remark) => `note: ${remark}`),
+          ...report.problems.map((problem) => `${terminal.paint('bad', 'damaged')} ${harmless(problem)}`),
+          ...report.remarks.map((remark) => `note: ${harmless(remark)}`),
           `${report.blobs} blobs, ${formatBytes(report.bytes)}, ${report.packages} packages: ` +
             (report.problems.length === 0 ? 'all sound' : `${report.problems.length} problems`),
         ].join('\n'),

@@ -71,8 +71,9 @@ test('bytes and durations as people read them', () => {
   assert.deepEqual([0, 7000, 750_000, 3_723_000].map(formatDuration), ['0:00', '0:07', '12:30', '1:02:03']);
 });
 
-test('a table pads every column but the last', () => {
+test('a table pads every column but the last, and no cell steers the terminal', () => {
   const terminal = new Terminal(capture(false).streams, { json: false, quiet: false });
+  assert.equal(table(terminal, ['A'], [['x\u001b[2Jy']]), 'A\nxy');
   assert.equal(
     table(
       terminal,

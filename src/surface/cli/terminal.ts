@@ -87,20 +87,21 @@ export function withoutControls(piece: string): string {
 /** C0 without newline and tab, DEL, C1, and the bidirectional overrides of "Trojan Source" (CVE-2021-42574). */
 const UNSAFE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
 
-/** Columns padded to their widest cell; the header is faint. */
+/** Columns padded to their widest cell; the header is faint, cells are made harmless. */
 export function table(
   terminal: Terminal,
   header: readonly string[],
   rows: readonly (readonly string[])[],
 ): string {
+  const shown = rows.map((row) => row.map(harmless));
   const widths = header.map((cell, column) =>
-    Math.max(cell.length, ...rows.map((row) => (row[column] ?? '').length)),
+    Math.max(cell.length, ...shown.map((row) => (row[column] ?? '').length)),
   );
   const line = (cells: readonly string[]) =>
     cells
       .map((cell, column) => (column === cells.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
       .join('  ');
-  return [terminal.paint('faint', line(header)), ...rows.map(line)].join('\n');
+  return [terminal.paint('faint', line(header)), ...shown.map(line)].join('\n');
 }
 
 /** The first twelve hexadecimal digits: enough to tell the files of one machine apart by eye. */

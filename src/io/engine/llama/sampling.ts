@@ -1,6 +1,10 @@
 import type { SamplingParameters } from '../../../core/base/engine-port.ts';
 import { FreeholdError } from '../../../core/base/errors.ts';
-import { LOGIT_BIASES_MAX } from '../../../core/base/request-limits.ts';
+import {
+  LOGIT_BIASES_MAX,
+  REPEAT_PENALTY_MAX,
+  REPEAT_PENALTY_MIN,
+} from '../../../core/base/request-limits.ts';
 
 /** Every parameter with its value; what the child is told. */
 export interface ResolvedSampling {
@@ -36,7 +40,7 @@ const RANGES: readonly [Exclude<keyof ResolvedSampling, 'logitBias' | 'seed'>, n
   ['topP', 0, 1],
   ['topK', 0, 2 ** 31 - 1],
   ['minP', 0, 1],
-  ['repeatPenalty', 0.01, 100],
+  ['repeatPenalty', REPEAT_PENALTY_MIN, REPEAT_PENALTY_MAX],
   ['presencePenalty', -100, 100],
   ['frequencyPenalty', -100, 100],
 ];
