@@ -3,11 +3,14 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import module, { createRequire } from 'node:module';
+import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const NODE_MAJOR_MIN = 24;
+/** The first descriptor after stdin, stdout and stderr. */
+const STARTER_FD = 3;
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const built = path.join(root, 'dist', 'surface', 'cli', 'main.js');
 const source = path.join(root, 'src', 'surface', 'cli', 'main.ts');
@@ -26,7 +29,8 @@ function bundledNode() {
 
 function runWith(executable) {
   const child = spawn(executable, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], {
-    stdio: 'inherit',
+    // The fourth is a pipe that nobody writes to: it closes when this process dies, however it dies.
+    stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
     env: { ...process.env, FREEHOLD_NODE_FOUND: '1' },
   });
   // The terminal sends Ctrl-C to both; the child decides what it means.
@@ -53,7 +57,21 @@ function keepCompiledCode() {
   if (path.isAbsolute(caches)) module.enableCompileCache?.(path.join(caches, 'freehold', 'compiled'));
 }
 
+/** Ends in order when the process that started this one is gone: a server must not outlive its kill -9. */
+function endWithStarter() {
+  if (process.env.FREEHOLD_NODE_FOUND !== '1') return;
+  delete process.env.FREEHOLD_NODE_FOUND;
+  try {
+    const pipe = new net.Socket({ fd: STARTER_FD, readable: true, writable: false });
+    pipe.on('error', () => {}).on('close', () => process.kill(process.pid, 'SIGTERM'));
+    pipe.resume().unref();
+  } catch {
+    // The variable came from elsewhere, and there is no such pipe.
+  }
+}
+
 if (Number(process.versions.node.split('.')[0]) >= NODE_MAJOR_MIN) {
+  endWithStarter();
   keepCompiledCode();
   await import(pathToFileURL(entry).href);
 } else {

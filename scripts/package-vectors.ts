@@ -183,7 +183,7 @@ const vectors: Vector[] = [
   vector('signed-by-a-stranger', 'SIGNER_UNTRUSTED', byStranger.encoded.manifest.digest, byStranger.blobs),
   vector('signature-of-another-version', 'DIGEST_MISMATCH', foreign.encoded.manifest.digest, foreign.blobs),
   vector('descriptor-bit-flipped', 'DIGEST_MISMATCH', goodDigest, flippedDescriptor),
-  vector('config-missing', 'NOT_FOUND', goodDigest, missingConfig),
+  vector('config-missing', 'FILE_MISSING', goodDigest, missingConfig),
   vector('annotation-edited', 'PACKAGE_INVALID', renamed.digest, renamed.blobs),
   vector('layer-added', 'PACKAGE_INVALID', additional.digest, additional.blobs),
   vector('layers-swapped', 'PACKAGE_INVALID', swapped.digest, swapped.blobs),

@@ -66,7 +66,15 @@ describe('a chat on a terminal', { skip: skipUnlessCi(pseudoTerminalMissing()) }
       'program and engine go on',
     );
 
+    chat.write(`Write a long story about the sea.${KEY.enter}`);
+    await waitUntil(() => afterLast(chat, 'about the sea.').length > 40, WAIT_MS, 'no answer');
+    // Typed while the answer runs: it is the next line, not lost.
     chat.write(`/clear${KEY.enter}`);
+    await waitUntil(
+      () => chat.stdout().includes('forgotten'),
+      WAIT_MS,
+      'the line that was typed ahead is lost',
+    );
     await prompts(chat, 5);
     chat.write(`Say yes.${KEY.enter}`);
     await prompts(chat, 6);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdir, readdir, rename, rm, stat, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { type Freehold, openFreehold } from '../../src/surface/app/freehold.ts';
@@ -93,19 +93,23 @@ describe('an installed package that somebody tampered with', () => {
 
   test('a flipped byte is found on a warm start, even when the time of the change was set back', async () => {
     const weights = part(/\.gguf$/);
-    const before = await stat(weights.path);
+    // With nanoseconds, which Node's own call does not take.
+    const reference = path.join(path.dirname(home), 'times');
+    const copyTimes = (from: string, to: string) =>
+      assert.equal(spawnSync('touch', ['-r', from, to]).status, 0);
+    copyTimes(weights.path, reference);
     await new Promise((resolve) => setTimeout(resolve, RECORD_AGE_MS));
     assert.equal(await refusalOf(home), undefined);
     const records = await readdir(path.join(freehold.store.folder, 'verified'));
     assert.ok(records.includes(`${path.basename(weights.path)}.json`), 'the next start would be a warm one');
     await withBytes(weights, flipped(weights.bytes, 2_000_000, 1), async () => {
-      await utimes(weights.path, before.atime, before.mtime);
+      copyTimes(reference, weights.path);
       await assertRefused('set back', weights.name);
     });
     // Another file in its place, with the same size and times.
     await rename(weights.path, `${weights.path}.right`);
     await writeFile(weights.path, flipped(weights.bytes, 2_000_000, 1));
-    await utimes(weights.path, before.atime, before.mtime);
+    copyTimes(reference, weights.path);
     await assertRefused('exchanged', weights.name);
     await rename(`${weights.path}.right`, weights.path);
     assert.equal(await refusalOf(home), undefined);
@@ -128,7 +132,7 @@ describe('an installed package that somebody tampered with', () => {
         await change();
         const refusal = await refusalOf(home);
         const shown = `${name} is ${what}: ${refusal?.code} ${refusal?.message}`;
-        assert.ok(refusal !== undefined && [3, 4].includes(refusal.exitCode), shown);
+        assert.ok(refusal?.exitCode === 4, shown);
         assert.ok(refusal.message.includes(name), shown);
         await rm(file, { recursive: true, force: true });
         await rm(`${file}.right`, { force: true });

@@ -144,7 +144,7 @@ export interface VerifiedFile {
 export interface WeightsFile {
   /** Path inside the package, for messages. */
   readonly name: string;
-  /** Opens and verifies. @throws NOT_FOUND, DIGEST_MISMATCH, SIZE_MISMATCH naming the file */
+  /** Opens and verifies. @throws FILE_MISSING, DIGEST_MISMATCH, SIZE_MISMATCH naming the file */
   open(signal?: AbortSignal): Promise<VerifiedFile>;
 }
 

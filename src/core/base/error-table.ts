@@ -133,6 +133,12 @@ export const ERROR_TABLE = define({
     doc: 'A file is shorter or longer than declared.',
     hint: 'freehold check lists every damaged file; install the package again',
   },
+  FILE_MISSING: {
+    exit: 4,
+    http: 500,
+    doc: 'A file that belongs to a package is not there.',
+    hint: 'install the package again',
+  },
   SIGNATURE_MISSING: {
     exit: 4,
     http: 500,
@@ -197,7 +203,7 @@ export const ERROR_TABLE = define({
     exit: 4,
     http: 500,
     doc: 'The store itself (oci-layout, index.json, a blob) is damaged.',
-    hint: 'freehold check names the damage; restore the file or install again',
+    hint: 'restore the file, or move the store folder away and install again; freehold check names what is damaged',
   },
   ARCHIVE_INVALID: {
     exit: 4,

@@ -54,8 +54,11 @@ export function toFreeholdError(thrown: unknown): FreeholdError {
  * @param hint in the place of the error's own
  */
 export function namingFile(thrown: unknown, file: string, hint?: string): unknown {
-  if (!(thrown instanceof FreeholdError) || thrown.message.startsWith(file)) return thrown;
-  return new FreeholdError(thrown.code, `${file}: ${thrown.message}`, {
+  if (!(thrown instanceof FreeholdError)) return thrown;
+  const code = thrown.code === 'NOT_FOUND' ? 'FILE_MISSING' : thrown.code;
+  if (code === thrown.code && thrown.message.startsWith(file)) return thrown;
+  const message = thrown.message.startsWith(file) ? thrown.message : `${file}: ${thrown.message}`;
+  return new FreeholdError(code, message, {
     cause: thrown.cause,
     hint: hint ?? thrown.hint,
     detail: { ...thrown.detail, file },

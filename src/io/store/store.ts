@@ -51,7 +51,7 @@ export interface Store {
   check(options?: CheckOptions): Promise<CheckReport>;
   /** @throws BUSY while somebody holds a lease, STORE_CORRUPT when an entry cannot be followed */
   gc(options?: { readonly dryRun?: boolean }): Promise<GcReport>;
-  /** @throws NOT_FOUND, SIZE_MISMATCH, DIGEST_MISMATCH, STORE_CORRUPT, CANCELLED */
+  /** @throws FILE_MISSING, SIZE_MISMATCH, DIGEST_MISMATCH, STORE_CORRUPT, CANCELLED */
   openVerified(digest: Digest, options: OpenVerifiedOptions): Promise<VerifiedFile>;
 }
 

@@ -62,7 +62,7 @@ describe('openVerified', () => {
       const actual = Digest.of('THE WEIGHTS OF A MODEL');
       await assert.rejects(open(), refusal('DIGEST_MISMATCH', { expected: digest, actual }));
       await rm(blobFile(store, digest));
-      await assert.rejects(open(), refusal('NOT_FOUND', {}));
+      await assert.rejects(open(), refusal('FILE_MISSING', {}));
       await symlink('/etc/hostname', blobFile(store, digest));
       await assert.rejects(open(), refusal('STORE_CORRUPT', {}));
       await rm(blobFile(store, digest));

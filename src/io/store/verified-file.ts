@@ -28,7 +28,7 @@ export interface OpenVerifiedOptions {
 /**
  * Opens a blob once and verifies it through that descriptor, which is then the only way to its bytes: who exchanges
  * the file afterwards exchanges another one.
- * @throws NOT_FOUND, SIZE_MISMATCH, DIGEST_MISMATCH, STORE_CORRUPT (each names the file of the package), CANCELLED
+ * @throws FILE_MISSING, SIZE_MISMATCH, DIGEST_MISMATCH, STORE_CORRUPT (each names the file of the package), CANCELLED
  */
 export async function openVerified(
   layout: Layout,

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { CONFIG_CHARACTERS_MAX } from '../../core/base/config-file.ts';
 import type { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
-import { parseFilePath, quoted, shortName } from '../../core/base/ids.ts';
+import { parseFilePath, quoted, requireDistinctPaths, shortName } from '../../core/base/ids.ts';
 import { encodeShardName } from '../../core/format/gguf/gguf-shards.ts';
 import { type ModelPlan, parseModelYaml, type VariantPlan } from '../../core/format/model-yaml.ts';
 import { ANNOTATION } from '../../core/format/oci.ts';
@@ -69,6 +69,11 @@ export async function buildPackage(
   options: BuildOptions,
 ): Promise<BuildResult> {
   const { plan, folder } = await readPlan(modelPath);
+  // Before gigabytes are imported: a name that stands twice is refused in the end anyway.
+  requireDistinctPaths([
+    ...plan.files,
+    ...(plan.chatTemplate === undefined ? [] : [path.basename(plan.chatTemplate)]),
+  ]);
   const weights = await readGgufWeights(path.resolve(folder, plan.weights));
   const variants = plan.variants.length > 0 ? plan.variants : [asIs(weights)];
   const { store } = freehold;

@@ -26,7 +26,7 @@ export interface PackageFolder {
   /** The small files: path and bytes of `freehold.json` and the signatures. */
   readonly documents: ReadonlyMap<string, Buffer>;
   readonly signatures: readonly SignatureFile[];
-  /** Hashes every file. @throws DIGEST_MISMATCH, SIZE_MISMATCH, NOT_FOUND naming the file */
+  /** Hashes every file. @throws DIGEST_MISMATCH, SIZE_MISMATCH, FILE_MISSING naming the file */
   verifyFiles(signal?: AbortSignal): Promise<void>;
 }
 
@@ -140,7 +140,7 @@ async function verifyLocalFile(
   signal?: AbortSignal,
 ): Promise<void> {
   const handle = await open(path.join(folder, file.path), 'r').catch((error: unknown) => {
-    throw fileError(error, file.path);
+    throw namingFile(fileError(error, file.path), file.path);
   });
   try {
     const { digest: actual, sizeBytes } = await hashOpenFile(handle, { signal });

@@ -22,6 +22,8 @@ export class Chat {
   #history: ChatMessage[] = [];
   #running: AbortController | undefined;
   #isEnding = false;
+  /** Lines typed while an answer ran: they are the next questions. */
+  readonly #typedAhead: string[] = [];
 
   constructor(
     terminal: Terminal,
@@ -44,6 +46,7 @@ export class Chat {
     signal.addEventListener('abort', onAbort);
     reader.on('SIGINT', () => this.#interrupt(reader, end));
     reader.on('close', () => end.abort());
+    reader.on('line', (line) => this.#typedAhead.push(line));
     this.#terminal.note(
       this.#terminal.paint('faint', '/help lists what you can type; Ctrl-C stops an answer'),
     );
@@ -78,6 +81,11 @@ export class Chat {
 
   async #readInput(reader: Interface, signal: AbortSignal): Promise<string | undefined> {
     const ask = async (prompt: string): Promise<string | undefined> => {
+      const typed = this.#typedAhead.shift();
+      if (typed !== undefined) {
+        this.#terminal.streams.stdout.write(`${prompt}${typed}\n`);
+        return typed;
+      }
       try {
         return await reader.question(prompt, { signal });
       } catch {
