@@ -23,6 +23,7 @@ import {
   urlSource,
 } from '../../../tests/fixtures/fetching.ts';
 import { sendFile, startFileServer } from '../../../tests/fixtures/file-server.ts';
+import { skipHere } from '../../../tests/fixtures/skip.ts';
 import { Digest } from '../../core/base/digest.ts';
 import type { Source } from './catalog-entry.ts';
 
@@ -319,7 +320,7 @@ test('a full disk is named, nothing is left on it, and no other source is asked'
   const cacheFolder = temporaryFolder(context);
   const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', cacheFolder]);
   if (mounted.status !== 0) {
-    context.skip('needs the right to mount a tmpfs');
+    skipHere(context, 'needs the right to mount a tmpfs');
     return;
   }
   try {

@@ -17,6 +17,7 @@ import {
   urlSource,
 } from '../../../tests/fixtures/fetching.ts';
 import { sendFile, startFileServer } from '../../../tests/fixtures/file-server.ts';
+import { skipHere } from '../../../tests/fixtures/skip.ts';
 import { Digest } from '../../core/base/digest.ts';
 
 const BYTES = someBytes(500_000);
@@ -125,7 +126,7 @@ test('https goes through the tunnel of HTTPS_PROXY and trusts NODE_EXTRA_CA_CERT
   const folder = temporaryFolder(context);
   const made = makeCertificate(folder);
   if (made === undefined) {
-    context.skip('needs openssl');
+    skipHere(context, 'needs openssl');
     return;
   }
   const server = createTlsServer(

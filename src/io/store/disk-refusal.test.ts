@@ -4,6 +4,7 @@ import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { blobFile, install, withFolder } from '../../../tests/conformance/store-fixture.ts';
+import { skipHere } from '../../../tests/fixtures/skip.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { openStore } from './store.ts';
 
@@ -20,7 +21,7 @@ async function onSmallDisk(
     const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', folder], { encoding: 'utf8' });
     if (mounted.status !== 0) {
       assert.ok(!IS_CI, `a tmpfs cannot be mounted: ${mounted.stderr}`);
-      return context.skip('needs root, to mount a small tmpfs');
+      return skipHere(context, 'needs root, to mount a small tmpfs');
     }
     try {
       await work(folder);
@@ -96,7 +97,7 @@ test('a folder without permission is PERMISSION_DENIED and names it', (context) 
   withFolder(async (folder) => {
     if (process.getuid?.() !== 0) {
       assert.ok(!IS_CI, 'CI runs as root');
-      return context.skip('needs root, to become another user');
+      return skipHere(context, 'needs root, to become another user');
     }
     await chmod(folder, 0o755);
     const [closed, readable, foreign] = ['closed', 'readable', 'foreign'].map((name) =>
