@@ -54,7 +54,7 @@ export function registerStoreCommands(program: Command, add: AddAction): void {
         [
           ...report.problems.map((problem) => `${terminal.paint('bad', 'damaged')} ${harmless(problem)}`),
           ...report.remarks.map((remark) => `note: ${harmless(remark)}`),
-          `${report.blobs} blobs, ${formatBytes(report.bytes)}, ${report.packages} packages: ` +
+          `${report.blobs} blobs, ${formatBytes(report.bytes)}, ${report.packages} ${report.packages === 1 ? 'package' : 'packages'}: ` +
             (report.problems.length === 0 ? 'all sound' : `${report.problems.length} problems`),
         ].join('\n'),
       );
