@@ -6,8 +6,17 @@ import { parseRequestJson } from '../../core/wire/request-json.ts';
 export const BODY_BYTES_MAX = 16 << 20;
 
 /**
+ * Of all bodies that this process is receiving at once. Without it, a client of 256 connections that never completes
+ * its bodies would hold 4 GiB for a minute.
+ */
+export const BODIES_BYTES_MAX = 128 << 20;
+
+/** Bytes of bodies that are being received: memory is the process's, so the count is as well. */
+let heldBytes = 0;
+
+/**
  * Reads a JSON body, counting while it streams: a chunked body declares no length.
- * @throws MEDIA_TYPE_REFUSED, BODY_TOO_LARGE, REQUEST_INVALID, CANCELLED when the client hangs up
+ * @throws MEDIA_TYPE_REFUSED, BODY_TOO_LARGE, BUSY, REQUEST_INVALID, CANCELLED when the client hangs up
  */
 export async function readJsonBody(request: Request): Promise<unknown> {
   requireJsonType(request.headers);
@@ -45,14 +54,25 @@ async function readBytes(request: Request): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let total = 0;
   const reader = request.body.getReader();
-  for (;;) {
-    const { done, value } = await reader.read().catch((cause: unknown) => {
-      throw new FreeholdError('CANCELLED', 'the client hung up before its body was complete', { cause });
-    });
-    if (done) return Buffer.concat(parts);
-    total += value.byteLength;
-    if (total > BODY_BYTES_MAX) throw tooLarge('a body');
-    parts.push(value);
+  try {
+    for (;;) {
+      const { done, value } = await reader.read().catch((cause: unknown) => {
+        throw new FreeholdError('CANCELLED', 'the client hung up before its body was complete', { cause });
+      });
+      if (done) return Buffer.concat(parts);
+      total += value.byteLength;
+      heldBytes += value.byteLength;
+      if (total > BODY_BYTES_MAX) throw tooLarge('a body');
+      if (heldBytes > BODIES_BYTES_MAX) {
+        throw new FreeholdError(
+          'BUSY',
+          `the server is receiving bodies of more than ${BODIES_BYTES_MAX} bytes`,
+        );
+      }
+      parts.push(value);
+    }
+  } finally {
+    heldBytes -= total;
   }
 }
 
