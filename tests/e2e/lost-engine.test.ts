@@ -15,8 +15,14 @@ const WAIT_MS = 10_000;
 /** So long a stop waits for running answers. */
 const GRACE_MS = 5_000;
 const MESSAGES = [{ role: 'user' as const, content: 'hello' }];
-/** Random weights never end by themselves: an answer of seconds. */
-const LONG = { model: 'tiny', messages: MESSAGES, temperature: 1, max_tokens: 8000 };
+/** Random weights say anything, so the tokens that end an answer (0 to 2) are forbidden: an answer of seconds. */
+const LONG = {
+  model: 'tiny',
+  messages: MESSAGES,
+  temperature: 1,
+  max_tokens: 8000,
+  logit_bias: { '0': -100, '1': -100, '2': -100 },
+};
 const SHORT = { model: 'tiny', messages: MESSAGES, temperature: 0, max_tokens: 3 };
 
 describe('processes that are killed', { skip: skipUnlessCi(llamaLibraryMissing()) }, () => {

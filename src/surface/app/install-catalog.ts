@@ -74,7 +74,9 @@ async function fetchAndAdd(
     const descriptor = catalogDescriptor(entry, description);
     const { privateKey } = await freehold.home.ensureHomeSigner();
     const signed = await writeSigned(freehold, descriptor, [], privateKey);
-    return addVerified(freehold, descriptor, signed.signatures, [privateKey.publicKey]);
+    const added = await addVerified(freehold, descriptor, signed.signatures, [privateKey.publicKey]);
+    // An entry may have been there, over damaged files: these are new.
+    return { ...added, isNew: true };
   });
 }
 

@@ -54,7 +54,7 @@ export async function verifyInstalled(freehold: Freehold, item: InstalledPackage
 /**
  * Reads the image index of an installed variant's version against its digest. Running needs nothing from it, but it is a
  * file of the package: its damage must not wait to be found by whoever gets a copy.
- * @throws DIGEST_MISMATCH, NOT_FOUND, SIZE_MISMATCH, STORE_CORRUPT
+ * @throws DIGEST_MISMATCH, FILE_MISSING, SIZE_MISMATCH, STORE_CORRUPT
  */
 export async function verifyVersionIndex({ store }: Freehold, item: InstalledPackage): Promise<void> {
   const index = (await store.entries()).find(
@@ -79,7 +79,7 @@ export async function openPackageFile(
   return freehold.store.openVerified(file.digest, { mode, name: file.path, sizeBytes: file.size, signal });
 }
 
-/** Compares every file with its signed digest. @throws DIGEST_MISMATCH, SIZE_MISMATCH, NOT_FOUND naming the file */
+/** Compares every file with its signed digest. @throws DIGEST_MISMATCH, SIZE_MISMATCH, FILE_MISSING naming the file */
 export async function verifyFiles(
   freehold: Freehold,
   files: readonly PackageFile[],

@@ -171,7 +171,7 @@ test('cancelling takes effect within 200 ms, while a long prompt is read and whi
   } as const;
   const writing: GenerateRequest = {
     prompt: chat('Write a very long story.'),
-    sampling: { temperature: 1, logitBias: { 2: -100 } },
+    sampling: { temperature: 1, logitBias: { 0: -100, 2: -100 } },
   };
   for (const [request, event] of [
     [long, 'started'],
@@ -190,7 +190,7 @@ test('a process that is killed fails its request, not the one that waits; the ne
     const before = processIdOf(model);
     const request: GenerateRequest = {
       prompt: { kind: 'text', text: 'x' },
-      sampling: { logitBias: { 2: -100 } },
+      sampling: { logitBias: { 0: -100, 2: -100 } },
     };
     let waiting: ReturnType<typeof collectAnswer> | undefined;
     const read = async (): Promise<void> => {
