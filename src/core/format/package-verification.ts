@@ -5,7 +5,7 @@ import { parseStrictJson } from '../base/strict-json.ts';
 import type { Fingerprint } from '../crypto/keys.ts';
 import {
   BUNDLE_BYTES_MAX,
-  type ModelSignatureEvidence,
+  contentDigest,
   parseModelSignature,
   requireSameFiles,
   SIGNATURE_PATHS,
@@ -40,6 +40,9 @@ export interface UnverifiedPackage {
   readonly manifest: ModelManifest;
   readonly descriptor: PackageDescriptor;
   readonly signatures: readonly SignatureFile[];
+  /** What a signature over this package must cover. */
+  readonly signedFiles: readonly SignedResource[];
+  readonly contentDigest: Digest;
 }
 
 export interface PackageSigner {
@@ -52,7 +55,6 @@ export interface PackageSigner {
 
 /** What verification proved. The bytes of weights and documents still have to be compared with `descriptor.files`. */
 export interface VerifiedPackage extends UnverifiedPackage {
-  readonly contentDigest: Digest;
   /** At least one. */
   readonly signers: readonly PackageSigner[];
 }
@@ -87,7 +89,15 @@ export async function readPackage(
   requireEqualDocument(manifest, expected.manifest.bytes, 'the manifest');
   const configBytes = await readNamed(source, manifest.config.digest, CONFIG_BYTES_MAX, 'the config');
   requireEqualDocument(parseDocument(configBytes, 'the config'), expected.config.bytes, 'the config');
-  return { manifestDigest, manifest, descriptor, signatures };
+  const files = signedFiles(descriptor, descriptorLayer.digest);
+  return {
+    manifestDigest,
+    manifest,
+    descriptor,
+    signatures,
+    signedFiles: files,
+    contentDigest: contentDigest(files),
+  };
 }
 
 /**
@@ -101,32 +111,11 @@ export async function verifyPackage(
   policy: TrustPolicy,
 ): Promise<VerifiedPackage> {
   const read = await readPackage(source, manifestDigest);
-  const { descriptor, manifest } = read;
+  const { descriptor } = read;
   if (read.signatures.length === 0) {
     throw new FreeholdError('SIGNATURE_MISSING', `${descriptor.name} ${descriptor.version} is not signed`);
   }
-  const parsed: UntrustedModelSignature[] = [];
-  const unsupported: FreeholdError[] = [];
-  for (const { path, digest, sizeBytes } of read.signatures) {
-    const bytes = await readNamed(source, digest, BUNDLE_BYTES_MAX, path);
-    if (bytes.byteLength !== sizeBytes) {
-      throw new FreeholdError(
-        'SIZE_MISMATCH',
-        `${path} has ${bytes.byteLength} bytes, the manifest says ${sizeBytes}`,
-        {
-          detail: { file: path, expected: sizeBytes, actual: bytes.byteLength },
-        },
-      );
-    }
-    try {
-      parsed.push(parseModelSignature(bytes, path));
-    } catch (error) {
-      // A co-signature by another method must not keep the package from those who trust the key.
-      if (!(error instanceof FreeholdError) || error.code !== 'NOT_SUPPORTED') throw error;
-      unsupported.push(error);
-    }
-  }
-  requireSupported(parsed, unsupported);
+  const parsed = await readBundles(source, read.signatures);
   const trusted = parsed.filter(
     (signature) => decideTrust(policy, descriptor.name, signature.keyFingerprint).kind === 'trusted',
   );
@@ -135,25 +124,38 @@ export async function verifyPackage(
     throw new FreeholdError('SIGNATURE_MISSING', `${descriptor.name} is not signed`);
   // Throws when nobody is trusted; the message speaks of the first signature.
   requireTrusted(policy, descriptor.name, candidate.keyFingerprint);
-  const files = signedFiles(descriptor, descriptorDigest(manifest));
-  const evidence = trusted.map((signature) => verifyOne(signature, policy, descriptor.name, files));
-  const [first] = evidence;
-  if (first === undefined)
-    throw new FreeholdError('SIGNER_UNTRUSTED', `${descriptor.name} has no trusted signature`);
-  return {
-    ...read,
-    contentDigest: first.evidence.contentDigest,
-    signers: evidence.map(({ signer }) => signer),
-  };
+  const signers = trusted.map((signature) => verifyOne(signature, policy, descriptor.name, read.signedFiles));
+  return { ...read, signers };
 }
 
-function requireSupported(
-  parsed: readonly UntrustedModelSignature[],
-  unsupported: readonly FreeholdError[],
-): void {
-  const [first] = unsupported;
-  if (parsed.length > 0 || first === undefined) return;
-  throw new FreeholdError('SIGNATURE_UNSUPPORTED', first.message, { cause: first });
+/** The signatures that this version can verify, unverified. @throws SIGNATURE_UNSUPPORTED when there is none */
+async function readBundles(
+  source: DocumentSource,
+  signatures: readonly SignatureFile[],
+): Promise<UntrustedModelSignature[]> {
+  const parsed: UntrustedModelSignature[] = [];
+  let unsupported: FreeholdError | undefined;
+  for (const { path, digest, sizeBytes } of signatures) {
+    const bytes = await readNamed(source, digest, BUNDLE_BYTES_MAX, path);
+    if (bytes.byteLength !== sizeBytes) {
+      throw new FreeholdError(
+        'SIZE_MISMATCH',
+        `${path} has ${bytes.byteLength} bytes, the manifest says ${sizeBytes}`,
+        { detail: { file: path, expected: sizeBytes, actual: bytes.byteLength } },
+      );
+    }
+    try {
+      parsed.push(parseModelSignature(bytes, path));
+    } catch (error) {
+      // A co-signature by another method must not keep the package from those who trust the key.
+      if (!(error instanceof FreeholdError) || error.code !== 'NOT_SUPPORTED') throw error;
+      unsupported ??= error;
+    }
+  }
+  if (parsed.length === 0 && unsupported !== undefined) {
+    throw new FreeholdError('SIGNATURE_UNSUPPORTED', unsupported.message, { cause: unsupported });
+  }
+  return parsed;
 }
 
 function verifyOne(
@@ -161,14 +163,10 @@ function verifyOne(
   policy: TrustPolicy,
   name: string,
   files: readonly SignedResource[],
-): { evidence: ModelSignatureEvidence; signer: PackageSigner } {
+): PackageSigner {
   const { rule, key } = requireTrusted(policy, name, signature.keyFingerprint);
-  const evidence = verifyModelSignature(signature, key);
-  requireSameFiles(evidence, files);
-  return {
-    evidence,
-    signer: { path: signature.label, fingerprint: key.fingerprint, trustedFor: rule.pattern },
-  };
+  requireSameFiles(verifyModelSignature(signature, key), files);
+  return { path: signature.label, fingerprint: key.fingerprint, trustedFor: rule.pattern };
 }
 
 /** Every file that a signature covers: `freehold.json` and the files that it lists. */
@@ -177,13 +175,6 @@ export function signedFiles(descriptor: PackageDescriptor, descriptorFileDigest:
     { name: DESCRIPTOR_PATH, digest: descriptorFileDigest },
     ...descriptor.files.map((file) => ({ name: file.path, digest: file.digest })),
   ];
-}
-
-function descriptorDigest(manifest: ModelManifest): Digest {
-  const layer = layerNamed(manifest, DESCRIPTOR_PATH);
-  if (layer === undefined)
-    throw new FreeholdError('PACKAGE_INVALID', `the package has no ${DESCRIPTOR_PATH}`);
-  return layer.digest;
 }
 
 function layerNamed(manifest: ModelManifest, path: string): OciDescriptor | undefined {

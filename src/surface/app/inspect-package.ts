@@ -1,10 +1,8 @@
 import type { Digest } from '../../core/base/digest.ts';
 import { toFreeholdError } from '../../core/base/errors.ts';
 import { formatFingerprint } from '../../core/crypto/keys.ts';
-import { contentDigest } from '../../core/crypto/model-signing.ts';
-import { encodePackage } from '../../core/format/modelpack.ts';
 import type { PackageDescriptor } from '../../core/format/package-descriptor.ts';
-import { readPackage, signedFiles } from '../../core/format/package-verification.ts';
+import { readPackage } from '../../core/format/package-verification.ts';
 import type { Freehold } from './freehold.ts';
 import { fullReference, installedPackages, resolveInstalled } from './installed-packages.ts';
 import { firstSigner, verifyInstalled } from './verify-package.ts';
@@ -32,7 +30,10 @@ export async function inspectPackage(freehold: Freehold, text: string): Promise<
     text,
     Number.POSITIVE_INFINITY,
   );
-  const { descriptor, manifestDigest } = await readPackage(freehold.store.blobs, item.manifestDigest);
+  const { descriptor, manifestDigest, contentDigest } = await readPackage(
+    freehold.store.blobs,
+    item.manifestDigest,
+  );
   const verification = await verifyInstalled(freehold, item).then(
     ({ signers }): Inspection['verification'] => {
       const signer = firstSigner(signers);
@@ -51,7 +52,7 @@ export async function inspectPackage(freehold: Freehold, text: string): Promise<
     reference: fullReference(item),
     descriptor,
     manifestDigest,
-    contentDigest: contentDigest(signedFiles(descriptor, encodePackage(descriptor).descriptor.digest)),
+    contentDigest,
     verification,
     protection:
       verification.kind === 'verified'

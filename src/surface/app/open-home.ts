@@ -6,11 +6,8 @@ import type {
   ModelHost,
   ModelInfo,
 } from '../../core/base/engine-port.ts';
-import { FreeholdError } from '../../core/base/errors.ts';
-import { parseReference } from '../../core/base/reference.ts';
 import { type Freehold, type FreeholdOptions, openFreehold } from './freehold.ts';
-import { installFromCatalog } from './install-catalog.ts';
-import { installFromFolder } from './install-folder.ts';
+import { installReference } from './install-reference.ts';
 import { fullReference } from './installed-packages.ts';
 import { createModelHost, type HostOptions, type LocalModelHost } from './model-host.ts';
 import { listInstalled, type PackageRow } from './store-upkeep.ts';
@@ -70,17 +67,8 @@ function ownedHome(freehold: Freehold, host: LocalModelHost): OwnedHome {
     run: async (reference) => ownedModel(await host.use(reference)),
     list: () => listInstalled(freehold),
     async install(reference, { acceptLicense = false, signal = new AbortController().signal } = {}) {
-      const parsed = parseReference(reference);
-      if (parsed.kind === 'installed') {
-        throw new FreeholdError('REFERENCE_INVALID', `${reference} does not say where to install from`, {
-          hint: 'catalog:NAME or file:FOLDER',
-        });
-      }
-      const installed =
-        parsed.kind === 'catalog'
-          ? await installFromCatalog(freehold, parsed.name, { isLicenseAccepted: acceptLicense, signal })
-          : await installFromFolder(freehold, parsed.path, signal);
-      return fullReference(installed);
+      const options = { isLicenseAccepted: acceptLicense, signal };
+      return fullReference(await installReference(freehold, reference, options));
     },
     verify: (reference, signal = new AbortController().signal) =>
       verifyReference(freehold, reference, signal),

@@ -1,10 +1,8 @@
 import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
 import { FreeholdError } from '../../core/base/errors.ts';
-import { parseReference } from '../../core/base/reference.ts';
 import { catalogEntries, catalogEntry } from '../app/catalog.ts';
-import { installFromCatalog } from '../app/install-catalog.ts';
-import { installFromFolder } from '../app/install-folder.ts';
+import { installReference } from '../app/install-reference.ts';
 import { fullReference } from '../app/installed-packages.ts';
 import type { AddAction, CommandContext } from './program.ts';
 import { formatBytes, harmless, table } from './terminal.ts';
@@ -53,7 +51,7 @@ export function registerCatalogCommands(program: Command, add: AddAction): void 
       .option('--accept-license', 'accept the licence of a model that asks for it')
       .description('fetch, verify, and only then install a package'),
     async (context, [text = ''], options: { acceptLicense?: boolean }) => {
-      const installed = await install(context, text, options.acceptLicense === true);
+      const installed = await installAsking(context, text, options.acceptLicense === true);
       context.progress.clear();
       context.terminal.result(
         {
@@ -68,36 +66,17 @@ export function registerCatalogCommands(program: Command, add: AddAction): void 
   );
 }
 
-async function install(context: CommandContext, text: string, isLicenseAccepted: boolean) {
-  const { freehold, signal } = context;
-  const reference = parseReference(text);
-  switch (reference.kind) {
-    case 'catalog':
-      return installCatalogModel(context, reference.name, isLicenseAccepted);
-    case 'file':
-      return installFromFolder(freehold, reference.path, signal);
-    case 'installed': {
-      const known = (await catalogEntries(freehold)).some((entry) => entry.name === reference.name);
-      throw new FreeholdError('REFERENCE_INVALID', `${text} does not say where to install from`, {
-        hint: known ? `freehold install catalog:${reference.name}` : 'catalog:NAME or file:FOLDER',
-      });
-    }
-    default:
-      return reference satisfies never;
-  }
-}
-
 /** Asks for a licence that must be accepted when somebody is there to answer. */
-export async function installCatalogModel(context: CommandContext, name: string, isLicenseAccepted: boolean) {
+export async function installAsking(context: CommandContext, reference: string, isLicenseAccepted: boolean) {
   const { freehold, signal, terminal } = context;
   try {
-    return await installFromCatalog(freehold, name, { isLicenseAccepted, signal });
+    return await installReference(freehold, reference, { isLicenseAccepted, signal });
   } catch (error) {
     const mayAsk =
       error instanceof FreeholdError && error.code === 'LICENSE_NOT_ACCEPTED' && terminal.isInteractive;
     if (!mayAsk || !(await confirm(context, `${error.message}\nDo you accept this licence? (yes/no) `)))
       throw error;
-    return installFromCatalog(freehold, name, { isLicenseAccepted: true, signal });
+    return installReference(freehold, reference, { isLicenseAccepted: true, signal });
   }
 }
 

@@ -3,7 +3,7 @@ import { STARTER_NAME } from '../app/catalog.ts';
 import { fullReference } from '../app/installed-packages.ts';
 import { createModelHost, type HostOptions } from '../app/model-host.ts';
 import { streamAnswer, usageText } from './answer.ts';
-import { installCatalogModel } from './catalog-commands.ts';
+import { installAsking } from './catalog-commands.ts';
 import type { CommandContext } from './program.ts';
 import { type ListenOptions, serveUntilStopped } from './serve.ts';
 
@@ -21,7 +21,7 @@ export async function runUp(
   options: ListenOptions,
 ): Promise<number> {
   const { terminal, freehold, signal, progress } = context;
-  const installed = await installCatalogModel(context, STARTER_NAME, false);
+  const installed = await installAsking(context, `catalog:${STARTER_NAME}`, false);
   progress.clear();
   const reference = fullReference(installed);
   terminal.note(
