@@ -1,134 +1,101 @@
-/**
- * What the engine costs over llama.cpp itself: tokens per second of a bare decode loop over the C API and of the whole
- * engine (sandboxed child, sampling in TypeScript, channel), in turn within one run, so that a noisy machine hits both.
- * `node bench/decode.ts [MODEL.gguf] [ROUNDS]`; without a model the starter. Prints one JSON object.
- */
-import koffi from 'koffi';
-import { silentLog } from '../src/core/base/log.ts';
-import { locateLibrary } from '../src/io/engine/llama/library-folder.ts';
-import { createLlamaEngine } from '../src/io/engine/llama/llama-engine.ts';
-import { llamaTypes } from '../src/io/engine/llama/llama-layouts.ts';
-import { weightsFile } from '../tests/conformance/engine-fixture.ts';
-import { realModel } from '../tests/fixtures/real-models.ts';
+import { openBareLoop } from './bare-loop.ts';
+import {
+  aloneRow,
+  alternate,
+  type Benchmark,
+  type BenchmarkContext,
+  bestOf,
+  comparedRow,
+  type Row,
+  type Sample,
+  withScope,
+} from './benchmark.ts';
+import { openEngineSide } from './engine-side.ts';
+import { LlamaBench } from './llama-bench.ts';
+import { type BenchModel, modelsAtHand } from './models.ts';
+import type { Peers } from './peers.ts';
 
 const TOKENS = 128;
-const CONTEXT_TOKENS = 1024;
-const FLASH_ATTENTION_DISABLED = 0;
-const PROMPT = 'The history of computing began with';
 
-type Loop = () => Promise<number>;
+/** One stream of answers, without HTTP. */
+export const decodeBenchmark: Benchmark = {
+  name: 'decode',
+  title: 'Decoding, one stream',
+  how:
+    `The whole engine (sandboxed child, sampling in TypeScript, channel) decodes ${TOKENS} tokens greedily, in turn ` +
+    `with \`llama-bench -n ${TOKENS} -p 0\`, which samples nothing, and with a bare loop over the C API of the same ` +
+    'libraries, which takes the most likely token. Our engine computes without flash attention. Each side at its own best thread count (in parentheses).',
+  async run(context) {
+    const rows: Row[] = [];
+    for (const model of await modelsAtHand()) rows.push(...(await measureModel(context, model)));
+    return rows;
+  },
+};
 
-/** Greedy decoding with nothing around it. @returns tokens per second */
-function bareLoop(file: string): Loop {
-  const { folder, llama, ggml } = locateLibrary();
-  koffi.load(ggml).func('void ggml_backend_load_all_from_path(const char *)')(folder);
-  const library = koffi.load(llama);
-  const types = llamaTypes();
-  const quiet = koffi.pointer(koffi.proto('void bench_log(int, const char *, void *)'));
-  library.func('llama_log_set', 'void', [quiet, 'void *'])(
-    koffi.register(() => {}, quiet),
-    null,
-  );
-  library.func('void llama_backend_init()')();
-  const modelParams = library.func('llama_model_default_params', types.modelParams, [])();
-  const model: unknown = library.func('llama_model_load_from_file', 'void *', ['str', types.modelParams])(
-    file,
-    modelParams,
-  );
-  const contextParams = library.func('llama_context_default_params', types.contextParams, [])();
-  Object.assign(contextParams, {
-    n_ctx: CONTEXT_TOKENS,
-    n_threads: 1,
-    n_threads_batch: 1,
-    flash_attn_type: FLASH_ATTENTION_DISABLED,
-  });
-  const context: unknown = library.func('llama_init_from_model', 'void *', ['void *', types.contextParams])(
-    model,
-    contextParams,
-  );
-  const vocabulary: unknown = library.func('void *llama_model_get_vocab(void *)')(model);
-  const memory: unknown = library.func('void *llama_get_memory(void *)')(context);
-  const clear = library.func('void llama_memory_clear(void *, bool)');
-  const tokenize = library.func('int llama_tokenize(void *, str, int, void *, int, bool, bool)');
-  const batchOf = library.func('llama_batch_get_one', types.batch, ['void *', 'int']);
-  const decode = library.func('llama_decode', 'int', ['void *', types.batch]);
-  const greedy: unknown = library.func('void *llama_sampler_init_greedy()')();
-  const sample = library.func('int llama_sampler_sample(void *, void *, int)');
-  const ids: unknown = koffi.alloc('int32', CONTEXT_TOKENS);
-  const view = new Int32Array(koffi.view(ids, CONTEXT_TOKENS * 4));
-  return async () => {
-    clear(memory, true);
-    const promptTokens: number = tokenize(
-      vocabulary,
-      PROMPT,
-      Buffer.byteLength(PROMPT),
-      ids,
-      CONTEXT_TOKENS,
-      true,
-      false,
-    );
-    decode(context, batchOf(ids, promptTokens));
-    const started = performance.now();
-    for (let count = 0; count < TOKENS; count++) {
-      view[0] = sample(greedy, context, -1);
-      decode(context, batchOf(ids, 1));
+async function measureModel(context: BenchmarkContext, model: BenchModel): Promise<Row[]> {
+  const rows: Row[] = [];
+  const threads = await bestEngineThreads(context, model);
+  await withScope(async (scope) => {
+    const engine = await openEngineSide(scope, model.file, threads);
+    const ours = () => engine.decode(TOKENS);
+    await ours();
+    const bare = await openBareLoop(scope, model.file, threads);
+    await bare(TOKENS);
+    const label = `${model.title} (${threads}`;
+    const compare = async (what: string, peer: () => Promise<Sample>, isWanted: boolean) => {
+      const result = await alternate(context.rounds, ours, peer);
+      const wanted = { kind: 'at-least', value: 0.98 } as const;
+      rows.push(comparedRow(what, result, 'tokens/s', isWanted ? wanted : undefined));
+    };
+    context.say(`decode ${model.title}: bare loop, ${threads} threads`);
+    await compare(`${label} / ${threads} threads), bare loop`, () => bare(TOKENS), false);
+    if (context.peers === undefined) {
+      rows.push(aloneRow(`${label} threads), llama-bench`, [await ours()], 'tokens/s'));
+      return;
     }
-    return (TOKENS * 1000) / (performance.now() - started);
-  };
-}
-
-async function engineLoop(file: string): Promise<{ loop: Loop; isolation: string; close(): Promise<void> }> {
-  const engine = createLlamaEngine({ log: silentLog });
-  const model = await engine.load({
-    name: 'bench',
-    weights: [weightsFile(file)],
-    threads: 1,
-    contextTokens: CONTEXT_TOKENS,
+    const { peer, threads: peerThreads } = await bestPeer(context, context.peers, model, [0, TOKENS]);
+    context.say(`decode ${model.title}: llama-bench, ${peerThreads} threads`);
+    const pair = `${label} / ${peerThreads} threads)`;
+    await compare(`${pair}, llama-bench`, () => peer.asItIs.measure(), true);
+    await compare(`${pair}, llama-bench -fa off`, () => peer.withoutFlash.measure(), false);
   });
-  const loop = async () => {
-    // End tokens must not cut the run short: none of them may be chosen.
-    const request = {
-      prompt: { kind: 'text', text: PROMPT },
-      sampling: { temperature: 0, logitBias: { 0: -100, 2: -100 } },
-      maxTokens: TOKENS,
-    } as const;
-    for await (const event of model.generate(request)) {
-      if (event.kind === 'finished') return (event.usage.completionTokens * 1000) / event.usage.completionMs;
-    }
-    return Number.NaN;
-  };
-  return { loop, isolation: model.info.isolation, close: () => model.close() };
+  return rows;
 }
 
-function median(values: readonly number[]): number {
-  return values.toSorted((left, right) => left - right)[Math.floor(values.length / 2)] ?? Number.NaN;
+async function bestEngineThreads(context: BenchmarkContext, model: BenchModel): Promise<number> {
+  context.say(`decode ${model.title}: looking for the best thread count`);
+  return bestOf(context.threadCounts, 'higher', (threads) =>
+    withScope(async (scope) => {
+      const engine = await openEngineSide(scope, model.file, threads);
+      await engine.decode(8);
+      return (await engine.decode(TOKENS / 2)).value;
+    }),
+  );
 }
 
-const file = process.argv[2] ?? (await realModel('smollm2-135m-instruct'));
-const rounds = Number(process.argv[3] ?? 7);
-const bare = bareLoop(file);
-const engine = await engineLoop(file);
-const results = { bare: [] as number[], engine: [] as number[] };
-await bare();
-await engine.loop();
-for (let round = 0; round < rounds; round++) {
-  results.bare.push(await bare());
-  results.engine.push(await engine.loop());
+export interface BestPeer {
+  readonly threads: number;
+  /** As it decides by itself, and as our engine computes: what lies between them is the price of flash attention. */
+  readonly peer: { readonly asItIs: LlamaBench; readonly withoutFlash: LlamaBench };
 }
-await engine.close();
-const ratios = results.engine.map((value, index) => value / (results.bare[index] ?? Number.NaN));
-const rounded = (value: number) => Number(value.toFixed(3));
-console.log(
-  JSON.stringify({
-    tokens: TOKENS,
-    rounds,
-    bareTokensPerSecond: rounded(median(results.bare)),
-    engineTokensPerSecond: rounded(median(results.engine)),
-    ratio: {
-      median: rounded(median(ratios)),
-      min: rounded(Math.min(...ratios)),
-      max: rounded(Math.max(...ratios)),
+
+/** `llama-bench` at the thread count with which it is fastest. */
+export async function bestPeer(
+  { threadCounts }: BenchmarkContext,
+  { llamaBench }: Peers,
+  { file }: BenchModel,
+  [promptTokens, generatedTokens]: readonly [number, number],
+): Promise<BestPeer> {
+  const test = { file, promptTokens, generatedTokens };
+  const threads = await bestOf(threadCounts, 'higher', async (count) => {
+    const { value } = await new LlamaBench(llamaBench, { ...test, threads: count }).measure();
+    return value;
+  });
+  return {
+    threads,
+    peer: {
+      asItIs: new LlamaBench(llamaBench, { ...test, threads }),
+      withoutFlash: new LlamaBench(llamaBench, { ...test, threads, withoutFlashAttention: true }),
     },
-    isolation: engine.isolation,
-  }),
-);
+  };
+}

@@ -4,12 +4,18 @@ import {
   EMBEDDING_FIELDS,
   type FieldRule,
   type FieldTable,
+  FUNCTION_FIELDS,
+  JSON_SCHEMA_FIELDS,
   MESSAGE_FIELDS,
+  TOOL_CALL_FIELDS,
 } from '../src/core/wire/openai-fields.ts';
 
 const TABLES: Readonly<Record<string, FieldTable>> = {
   chat: CHAT_FIELDS,
   message: MESSAGE_FIELDS,
+  call: TOOL_CALL_FIELDS,
+  function: FUNCTION_FIELDS,
+  schema: JSON_SCHEMA_FIELDS,
   completions: COMPLETION_FIELDS,
   embeddings: EMBEDDING_FIELDS,
 };

@@ -10,6 +10,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'src/core/base': [],
   'src/core/crypto': ['src/core/base'],
   'src/core/format': ['src/core/base', 'src/core/crypto'],
+  'src/core/grammar': ['src/core/base'],
   'src/core/wire': ['src/core/base'],
   'src/io/files': ['src/core/base'],
   'src/io/fetch': ['src/core', 'src/io/files'],

@@ -140,7 +140,7 @@ describe('a disk that is full', needsDisk, () => {
     const home = path.join(disk.folder, 'home');
     const refused = await freehold(['build', project], { home, cwd: project });
     assert.equal(outcomeOf(refused), 'DISK_FULL', refused.stderr);
-    assert.deepEqual(await readdir(path.join(home, 'cache')), [], 'no scratch folder is left');
+    assert.deepEqual(await readdir(path.join(home, 'store', 'tmp')), [], 'no scratch folder is left');
     disk.remount('size=32m');
     await assertWhole(home, []);
     const built = await freehold(['build', project], { home, cwd: project });

@@ -6,7 +6,8 @@ import { test } from 'node:test';
 import { stringify } from 'yaml';
 import { Digest } from '../../src/core/base/digest.ts';
 import { openFreehold } from '../../src/surface/app/freehold.ts';
-import { checkStore, listInstalled } from '../../src/surface/app/store-upkeep.ts';
+import { listInstalled } from '../../src/surface/app/package-list.ts';
+import { checkStore } from '../../src/surface/app/store-upkeep.ts';
 import { sendFile, startFileServer } from '../fixtures/file-server.ts';
 import {
   freehold,

@@ -9,6 +9,7 @@ import type {
   WeightsFile,
 } from '../../src/core/base/engine-port.ts';
 import { FreeholdError } from '../../src/core/base/errors.ts';
+import { type Answers, answerFormSuite } from './answer-form-suite.ts';
 
 export interface EngineFixture {
   readonly engine: Engine;
@@ -19,6 +20,8 @@ export interface EngineFixture {
 
 export interface EngineSuiteOptions {
   readonly purpose: 'generate' | 'embed';
+  /** What can be expected of its answers; absent for an engine that gives none. */
+  readonly answers?: Answers;
   readonly prepare: (context: TestContext) => Promise<EngineFixture>;
 }
 
@@ -60,16 +63,18 @@ export async function collectAnswer(
   };
 }
 
-export const chat = (content: string): GenerateRequest['prompt'] => ({
-  kind: 'chat',
-  messages: [{ role: 'user', content }],
-});
+export function chat(content: string): GenerateRequest['prompt'] {
+  return { kind: 'chat', messages: [{ role: 'user', content }] };
+}
 
 const GREEDY = { temperature: 0 } as const;
 const hello: GenerateRequest = { prompt: chat('Say hello to the world.'), sampling: GREEDY, maxTokens: 24 };
 
 /** What every `Engine` must do, whatever runs behind it. */
-export function engineSuite(name: string, { purpose, prepare }: EngineSuiteOptions): void {
+export function engineSuite(
+  name: string,
+  { purpose, answers = 'random', prepare }: EngineSuiteOptions,
+): void {
   // One load for all: what a test leaves behind must not disturb the next one either.
   let shared: Promise<LoadedModel> | undefined;
   after(async () => (await shared?.catch(() => undefined))?.close());
@@ -85,10 +90,16 @@ export function engineSuite(name: string, { purpose, prepare }: EngineSuiteOptio
     assert.equal(info.purpose, purpose);
     assert.ok(info.contextTokens > 0 && info.vocabularyTokens > 0 && info.embeddingLength > 0);
     assert.ok(info.architecture !== '' && info.isolation !== '');
+    assert.ok(info.parallelRequests >= 1);
+    assert.deepEqual(info.adapters, []);
   });
   loadSuite(name, prepare);
-  if (purpose === 'generate') generateSuite(check);
-  else embedSuite(check);
+  if (purpose === 'generate') {
+    generateSuite(check);
+    answerFormSuite(check, answers);
+  } else {
+    embedSuite(check);
+  }
 }
 
 const load = ({ engine, weights }: EngineFixture): Promise<LoadedModel> =>

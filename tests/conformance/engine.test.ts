@@ -7,13 +7,15 @@ import { createFakeEngine } from '../../src/io/engine/fake/fake-engine.ts';
 import { createLlamaEngine } from '../../src/io/engine/llama/llama-engine.ts';
 import { minilmGguf } from '../fixtures/minilm.ts';
 import { writeTinyModel } from '../fixtures/tiny-model.ts';
+import { CITY_ARGUMENTS } from './answer-form-suite.ts';
 import { weightsFile } from './engine-fixture.ts';
 import { engineSuite } from './engine-suite.ts';
 
 let folder = '';
 before(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'freehold-engine-'));
-  await writeTinyModel(path.join(folder, 'tiny.gguf'));
+  // A token is about a byte: definitions of tools need more than the default.
+  await writeTinyModel(path.join(folder, 'tiny.gguf'), { contextTokens: 2048 });
 });
 after(() => rm(folder, { recursive: true }));
 
@@ -22,7 +24,11 @@ const llama = createLlamaEngine({ log: silentLog });
 
 engineSuite('fake', {
   purpose: 'generate',
-  prepare: async () => ({ engine: createFakeEngine({ contextTokens: 512 }), weights: tiny() }),
+  answers: 'fixed',
+  prepare: async () => ({
+    engine: createFakeEngine({ contextTokens: 512, callArguments: () => CITY_ARGUMENTS }),
+    weights: tiny(),
+  }),
 });
 engineSuite('fake embedder', {
   purpose: 'embed',
@@ -31,7 +37,11 @@ engineSuite('fake embedder', {
     weights: tiny(),
   }),
 });
-engineSuite('llama', { purpose: 'generate', prepare: async () => ({ engine: llama, weights: tiny() }) });
+engineSuite('llama', {
+  purpose: 'generate',
+  answers: 'random',
+  prepare: async () => ({ engine: llama, weights: tiny() }),
+});
 engineSuite('llama embedder', {
   purpose: 'embed',
   prepare: async () => ({ engine: llama, weights: [weightsFile(await minilmGguf())] }),

@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { z } from 'zod';
-import { CONFIG_CHARACTERS_MAX, parseConfigYaml, pathText, textParsedBy } from './config-file.ts';
+import { CONFIG_CHARACTERS_MAX, parseConfigYaml } from './config-file.ts';
 import { Digest } from './digest.ts';
 import { FreeholdError } from './errors.ts';
+import { pathText, textParsedBy } from './schema-text.ts';
 
 const source = z.union([
   z.strictObject({ url: z.string(), allowHttp: z.boolean().optional() }),

@@ -1,8 +1,9 @@
 import { type Document, isMap, isScalar, LineCounter, parseDocument } from 'yaml';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { suggestion } from './did-you-mean.ts';
 import { FreeholdError } from './errors.ts';
 import { quoted } from './ids.ts';
+import { pathText } from './schema-text.ts';
 
 /** Files that a person writes stay far below; the parser takes many times this in memory. */
 export const CONFIG_CHARACTERS_MAX = 1 << 20;
@@ -40,33 +41,6 @@ export function parseConfigYaml<Schema extends z.ZodType>(
   throw new FreeholdError('CONFIG_INVALID', `${where}: ${describe(first, schema, value)}${more}`, {
     detail: { file: label, path: pathText(first.path), line: line ?? null },
   });
-}
-
-/**
- * A schema for text that one of our parsers reads: the parser's FreeholdError becomes an issue at the path of the
- * text. `z.strictObject({ digest: textParsedBy(Digest.parse) })`
- */
-export function textParsedBy<Value>(parse: (text: string) => Value) {
-  return z.string().transform((text, context): Value => {
-    try {
-      return parse(text);
-    } catch (error) {
-      if (!(error instanceof FreeholdError)) throw error;
-      context.addIssue(`${error.message} (${error.hint})`);
-      return z.NEVER;
-    }
-  });
-}
-
-/** A place in a config file as messages show it: `sources["qwen2.5"][0].url`; the root is `(root)`. */
-export function pathText(path: Path): string {
-  let text = '';
-  for (const part of path) {
-    if (typeof part === 'number') text += `[${part}]`;
-    else if (/^[A-Za-z_][\w-]*$/.test(String(part))) text += text === '' ? String(part) : `.${String(part)}`;
-    else text += `[${quoted(String(part))}]`;
-  }
-  return text === '' ? '(root)' : text;
 }
 
 const invalid = (message: string, cause?: unknown) => new FreeholdError('CONFIG_INVALID', message, { cause });

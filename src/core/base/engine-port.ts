@@ -9,7 +9,8 @@ export interface LoadedModel {
   /**
    * Runs one generation. The iteration ends after a `finished` event and throws a FreeholdError otherwise: a stream
    * that ends without `finished` never happens.
-   * @throws CONTEXT_EXCEEDED, TEMPLATE_FAILED, REQUEST_INVALID, ENGINE_LOST, ENGINE_FAILED, CANCELLED
+   * @throws CONTEXT_EXCEEDED, TEMPLATE_FAILED, REQUEST_INVALID, SCHEMA_NOT_SUPPORTED, ENGINE_LOST, ENGINE_FAILED,
+   * BUSY when too many wait or it waited too long, CANCELLED
    */
   generate(request: GenerateRequest, signal?: AbortSignal): AsyncIterable<GenerateEvent>;
   /** @throws CONTEXT_EXCEEDED, NOT_SUPPORTED when the model does not embed, ENGINE_LOST, CANCELLED */
@@ -31,16 +32,64 @@ export interface ModelInfo {
   readonly purpose: 'generate' | 'embed';
   /** Which isolation is in force for the process that holds the weights, in words for a log line. */
   readonly isolation: string;
+  /** Requests that are worked on at once; more wait. */
+  readonly parallelRequests: number;
+  /** Names of the adapters that requests may choose. */
+  readonly adapters: readonly string[];
 }
 
-export type Role = 'system' | 'user' | 'assistant';
+export type Role = 'system' | 'user' | 'assistant' | 'tool';
 
 export interface ChatMessage {
   readonly role: Role;
   readonly content: string;
   /** Some templates show it; must be plain text. */
   readonly name?: string;
+  /** Of the role `assistant` only: calls that the model made in this turn. */
+  readonly toolCalls?: readonly ToolCall[];
+  /** Of the role `tool` only: the call that `content` answers. */
+  readonly toolCallId?: string;
 }
+
+export interface ToolCall {
+  readonly id: string;
+  readonly name: string;
+  /** JSON text of an object. */
+  readonly arguments: string;
+}
+
+/** JSON Schema, draft 2020-12 as far as `core/grammar` can express it. */
+export type JsonSchema = boolean | { readonly [keyword: string]: unknown };
+
+export interface ToolDefinition {
+  readonly name: string;
+  readonly description?: string;
+  /** Schema of the arguments, an object. Absent: an object with any members. */
+  readonly parameters?: JsonSchema;
+}
+
+/** Tools that the model may know of, and whether it must call one. */
+export interface ToolUse {
+  readonly definitions: readonly ToolDefinition[];
+  /**
+   * `none`: an answer in words; the model is told of the tools only where the conversation holds calls already.
+   * `required`: one of them; `named`: this one. Enforced while sampling.
+   */
+  readonly choice:
+    | { readonly kind: 'none' }
+    | { readonly kind: 'required' }
+    | { readonly kind: 'named'; readonly name: string };
+  /** Several calls in one answer. */
+  readonly isParallel: boolean;
+}
+
+/** The form that an answer must have; enforced while sampling, so that it never has another one. */
+export type Constraint =
+  /** Any JSON object. */
+  | { readonly kind: 'json-object' }
+  | { readonly kind: 'json-schema'; readonly schema: JsonSchema }
+  /** llama.cpp's grammar notation; the rule `root` is the answer. */
+  | { readonly kind: 'gbnf'; readonly grammar: string };
 
 export type Prompt =
   | {
@@ -79,6 +128,14 @@ export interface GenerateRequest {
   readonly stop?: readonly string[];
   /** Log-probabilities of each chosen token, and of the `top` most likely ones (0–20). */
   readonly logprobs?: { readonly top: number };
+  /** Not together with `tools` whose choice is `required` or `named`. */
+  readonly constraint?: Constraint;
+  /** With a chat prompt only. */
+  readonly tools?: ToolUse;
+  /** Name of one of the adapters that the model was loaded with. */
+  readonly adapter?: string;
+  /** Requests that wait are taken in turn from those who asked (an API key, a user): nobody waits for another's pile. */
+  readonly requester?: string;
 }
 
 /** Natural logarithms over the whole vocabulary, from the raw logits (before temperature, penalties and cuts). */
@@ -109,9 +166,14 @@ export type GenerateEvent =
    * (with `logprobs` only, else empty). Text can be empty when tokens were held back before.
    */
   | { readonly kind: 'text'; readonly text: string; readonly tokens: readonly GeneratedToken[] }
+  /** A call begins; only with `tools`. Its arguments follow in pieces, before the next call or the end. */
+  | { readonly kind: 'tool-call'; readonly index: number; readonly name: string }
+  /** Pieces of the JSON text of the arguments of call `index`. */
+  | { readonly kind: 'tool-arguments'; readonly index: number; readonly text: string }
   | {
       readonly kind: 'finished';
-      readonly reason: 'stop' | 'length';
+      /** `length` in the middle of a constrained answer or of a call: it is not complete then. */
+      readonly reason: 'stop' | 'length' | 'tool-calls';
       readonly stop?: string;
       readonly usage: Usage;
     };
@@ -144,8 +206,17 @@ export interface VerifiedFile {
 export interface WeightsFile {
   /** Path inside the package, for messages. */
   readonly name: string;
+  /** What the bytes must have, where that is known before they are opened. */
+  readonly digest?: Digest;
   /** Opens and verifies. @throws FILE_MISSING, DIGEST_MISMATCH, SIZE_MISMATCH naming the file */
   open(signal?: AbortSignal): Promise<VerifiedFile>;
+}
+
+/** A LoRA adapter as an engine takes it. */
+export interface AdapterFile {
+  /** What a request writes as `adapter`. */
+  readonly name: string;
+  readonly file: WeightsFile;
 }
 
 export interface LoadRequest {
@@ -158,7 +229,12 @@ export interface LoadRequest {
   readonly defaults?: SamplingParameters & { readonly stop?: readonly string[] };
   /** Absent: the model's own, at most the engine's default cap. */
   readonly contextTokens?: number;
+  /** Requests worked on at once, each with a context of its own; absent: the engine's default. */
+  readonly parallelRequests?: number;
+  /** Absent: measured for this model on this machine. */
   readonly threads?: number;
+  /** LoRA adapters (GGUF) for this base, chosen by requests. */
+  readonly adapters?: readonly AdapterFile[];
   /** Refuse with SANDBOX_UNAVAILABLE instead of running with less isolation. */
   readonly requireSandbox?: boolean;
 }

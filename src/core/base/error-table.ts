@@ -71,6 +71,24 @@ export const ERROR_TABLE = define({
     doc: 'An API request has a wrong field, type or value; `param` names it.',
     hint: 'correct the field that the message names',
   },
+  SCHEMA_NOT_SUPPORTED: {
+    exit: 2,
+    http: 400,
+    doc: 'A JSON schema has something that cannot be enforced while an answer is written; the path in the schema is named.',
+    hint: 'leave out what the message names, or state it in a simpler way',
+  },
+  GRAMMAR_INVALID: {
+    exit: 2,
+    http: 400,
+    doc: 'A GBNF grammar cannot be read, has no rule "root", or never ends.',
+    hint: 'the notation is the one of llama.cpp; the rule "root" is the answer',
+  },
+  ADAPTER_INVALID: {
+    exit: 2,
+    http: 500,
+    doc: 'A LoRA adapter cannot be used: it is none, or was made for another base.',
+    hint: 'use an adapter in GGUF that was trained on exactly this model',
+  },
   CONTEXT_EXCEEDED: {
     exit: 2,
     http: 400,

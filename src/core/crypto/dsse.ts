@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { pathText } from '../base/config-file.ts';
 import { FreeholdError } from '../base/errors.ts';
 import { quoted } from '../base/ids.ts';
+import { pathText } from '../base/schema-text.ts';
 import { isSignedBy, type PrivateKey, type PublicKey, signBytes } from './keys.ts';
 
 /** A DSSE v1.0 envelope with its one signature, base64 undone. Nothing in it is trusted before `verifyEnvelope`. */

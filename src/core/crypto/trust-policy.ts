@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { textParsedBy } from '../base/config-file.ts';
 import { FreeholdError } from '../base/errors.ts';
 import { parsePackageName, quoted } from '../base/ids.ts';
+import { textParsedBy } from '../base/schema-text.ts';
 import { type Fingerprint, formatFingerprint, type PublicKey, parsePublicKey } from './keys.ts';
 
 /**

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { textParsedBy } from '../base/config-file.ts';
 import { Digest } from '../base/digest.ts';
 import { FreeholdError } from '../base/errors.ts';
+import { textParsedBy } from '../base/schema-text.ts';
 import { parseStrictJson } from '../base/strict-json.ts';
 
 /** Media types of OCI image specification 1.1 and CNCF ModelPack that Freehold writes or reads. */

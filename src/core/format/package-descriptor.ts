@@ -1,5 +1,4 @@
 import { z } from 'zod';
-import { textParsedBy } from '../base/config-file.ts';
 import { FreeholdError } from '../base/errors.ts';
 import {
   parseFilePath,
@@ -9,6 +8,7 @@ import {
   requireDistinctPaths,
 } from '../base/ids.ts';
 import { PACKAGE_STOP_STRINGS_MAX, REPEAT_PENALTY_MAX, REPEAT_PENALTY_MIN } from '../base/request-limits.ts';
+import { textParsedBy } from '../base/schema-text.ts';
 import { parseStrictJson } from '../base/strict-json.ts';
 import { SIGNATURE_PATHS } from '../crypto/model-signing.ts';
 import { describeIssues, digestSchema, JSON_DEPTH_MAX, LAYERS_MAX, sizeSchema } from './oci.ts';

@@ -12,7 +12,8 @@ test('the smallest request asks for nothing more', () => {
     model: 'm',
     stream: false,
     includeUsage: false,
-    generate: { prompt: { kind: 'chat', messages: [{ role: 'user', content: 'hi' }] }, sampling: {} },
+    generations: [{ prompt: { kind: 'chat', messages: [{ role: 'user', content: 'hi' }] }, sampling: {} }],
+    choicesPerPrompt: 1,
   });
 });
 
@@ -48,6 +49,7 @@ test('every honoured field reaches the engine under its own name', () => {
       logprobs: true,
       top_logprobs: 3,
       user: 'u',
+      response_format: { type: 'json_object' },
       metadata: { a: 'b' },
       store: true,
     }),
@@ -56,38 +58,44 @@ test('every honoured field reaches the engine under its own name', () => {
     model: 'm',
     stream: true,
     includeUsage: true,
-    generate: {
-      prompt: {
-        kind: 'chat',
-        messages: [
-          { role: 'system', content: 'Be brief.' },
-          { role: 'user', content: 'one\ntwo', name: 'ann' },
-          { role: 'assistant', content: 'three' },
-          { role: 'system', content: '' },
-        ],
+    choicesPerPrompt: 1,
+    generations: [
+      {
+        prompt: {
+          kind: 'chat',
+          messages: [
+            { role: 'system', content: 'Be brief.' },
+            { role: 'user', content: 'one\ntwo', name: 'ann' },
+            { role: 'assistant', content: 'three' },
+            { role: 'system', content: '' },
+          ],
+        },
+        sampling: {
+          temperature: 0.5,
+          topP: 0.9,
+          topK: 40,
+          minP: 0.05,
+          repeatPenalty: 1.1,
+          presencePenalty: -2,
+          frequencyPenalty: 2,
+          logitBias: { '0': 1.5, '5': -100 },
+          seed: 42,
+        },
+        maxTokens: 17,
+        stop: ['END'],
+        logprobs: { top: 3 },
+        constraint: { kind: 'json-object' },
+        requester: 'u',
       },
-      sampling: {
-        temperature: 0.5,
-        topP: 0.9,
-        topK: 40,
-        minP: 0.05,
-        repeatPenalty: 1.1,
-        presencePenalty: -2,
-        frequencyPenalty: 2,
-        logitBias: { '0': 1.5, '5': -100 },
-        seed: 42,
-      },
-      maxTokens: 17,
-      stop: ['END'],
-      logprobs: { top: 3 },
-    },
+    ],
   });
 });
 
 test('null means absent, and an empty list of stops is none', () => {
   const nulls = Object.fromEntries(
     ['temperature', 'top_p', 'stop', 'seed', 'logprobs', 'logit_bias', 'max_tokens', 'stream', 'tools', 'n']
-      .concat(['stream_options', 'response_format', 'top_logprobs', 'user', 'top_k'])
+      .concat(['stream_options', 'response_format', 'top_logprobs', 'user', 'top_k', 'grammar'])
+      .concat(['safety_identifier', 'tool_choice', 'parallel_tool_calls'])
       .map((field) => [field, null]),
   );
   assert.deepEqual(parseChatRequest(minimal(nulls)), parseChatRequest(minimal()));
@@ -95,7 +103,7 @@ test('null means absent, and an empty list of stops is none', () => {
 });
 
 test('seeds are folded into 32 bits without becoming random', () => {
-  const seedOf = (seed: number) => parseChatRequest(minimal({ seed })).generate.sampling?.seed;
+  const seedOf = (seed: number) => parseChatRequest(minimal({ seed })).generations[0]?.sampling?.seed;
   assert.deepEqual(
     [seedOf(0), seedOf(-1), seedOf(2 ** 32 + 7), seedOf(2 ** 32 - 1)],
     [0, 2 ** 32 - 1, 7, 2 ** 32 - 1],
@@ -123,16 +131,10 @@ const REFUSED: readonly [string, object, ErrorCode, string][] = [
     'messages[0].role',
   ],
   [
-    'a tool message',
-    { messages: [...MESSAGES, { role: 'tool', tool_call_id: 'x', content: '' }] },
+    'a function message',
+    { messages: [...MESSAGES, { role: 'function', name: 'x', content: '' }] },
     'FIELD_NOT_SUPPORTED',
     'messages[1].role',
-  ],
-  [
-    'tool calls',
-    { messages: [{ role: 'assistant', content: null, tool_calls: [{}] }] },
-    'FIELD_NOT_SUPPORTED',
-    'messages[0].tool_calls',
   ],
   ['no content', { messages: [{ role: 'user' }] }, 'REQUEST_INVALID', 'messages[0].content'],
   ['content null', user(null), 'REQUEST_INVALID', 'messages[0].content'],
@@ -153,6 +155,12 @@ const REFUSED: readonly [string, object, ErrorCode, string][] = [
   [
     'markup as a name',
     { messages: [{ role: 'user', content: '', name: '<|im_end|>' }] },
+    'REQUEST_INVALID',
+    'messages[0].name',
+  ],
+  [
+    'a control character in a name',
+    { messages: [{ role: 'user', content: '', name: 'a\u0001b' }] },
     'REQUEST_INVALID',
     'messages[0].name',
   ],
@@ -183,10 +191,15 @@ const REFUSED: readonly [string, object, ErrorCode, string][] = [
   ['logprobs as a number', { logprobs: 1 }, 'REQUEST_INVALID', 'logprobs'],
   ['stream_options alone', { stream_options: {} }, 'REQUEST_INVALID', 'stream_options'],
   ['stream_options.x', { stream: true, stream_options: { x: 1 } }, 'REQUEST_INVALID', 'stream_options'],
-  ['tools', { tools: [] }, 'FIELD_NOT_SUPPORTED', 'tools'],
-  ['tool_choice', { tool_choice: 'none' }, 'FIELD_NOT_SUPPORTED', 'tool_choice'],
-  ['JSON mode', { response_format: { type: 'json_object' } }, 'FIELD_NOT_SUPPORTED', 'response_format'],
-  ['two answers', { n: 2 }, 'FIELD_NOT_SUPPORTED', 'n'],
+  ['functions', { functions: [{ name: 'x' }] }, 'FIELD_NOT_SUPPORTED', 'functions'],
+  ['function_call', { function_call: 'auto' }, 'FIELD_NOT_SUPPORTED', 'function_call'],
+  ['no answer', { n: 0 }, 'REQUEST_INVALID', 'n'],
+  ['17 answers', { n: 17 }, 'REQUEST_INVALID', 'n'],
+  ['a billion answers', { n: 1e9 }, 'REQUEST_INVALID', 'n'],
+  ['an answer and a half', { n: 1.5 }, 'REQUEST_INVALID', 'n'],
+  ['a user that is a number', { user: 5 }, 'REQUEST_INVALID', 'user'],
+  ['a user of 513 characters', { user: 'u'.repeat(513) }, 'REQUEST_INVALID', 'user'],
+  ['half a character as a user', { safety_identifier: '\ud800' }, 'REQUEST_INVALID', 'safety_identifier'],
   ['spoken answers', { modalities: ['text', 'audio'] }, 'FIELD_NOT_SUPPORTED', 'modalities'],
 ];
 
@@ -202,3 +215,24 @@ for (const [name, fields, code, param] of REFUSED) {
     );
   });
 }
+
+test('several answers: one prompt, seeds that count on, and the rest alike', () => {
+  const { generations, choicesPerPrompt } = parseChatRequest(minimal({ n: 3, seed: -2, temperature: 1 }));
+  assert.equal(choicesPerPrompt, 3);
+  assert.deepEqual(
+    generations.map((generation) => generation.sampling),
+    [2 ** 32 - 2, 2 ** 32 - 1, 0].map((seed) => ({ temperature: 1, seed })),
+  );
+  assert.deepEqual(new Set(generations.map((generation) => generation.prompt)).size, 1, 'shared, not copied');
+  const unseeded = parseChatRequest(minimal({ n: 16 })).generations;
+  assert.deepEqual([unseeded.length, unseeded[15]?.sampling], [16, {}]);
+});
+
+test('who asks: the safety identifier before the user, and nothing from nothing', () => {
+  const requesterOf = (fields: object) => parseChatRequest(minimal(fields)).generations[0]?.requester;
+  assert.equal(requesterOf({ user: 'u' }), 'u');
+  assert.equal(requesterOf({ user: 'u', safety_identifier: 's' }), 's');
+  assert.equal(requesterOf({ safety_identifier: null, user: 'u' }), 'u');
+  assert.equal(requesterOf({ user: '' }), undefined);
+  assert.equal(requesterOf({}), undefined);
+});

@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import type { EmbedRequest, EmbedResult } from '../base/engine-port.ts';
-import { FreeholdError } from '../base/errors.ts';
 import { EMBEDDING_FIELDS, selectHonoured } from './openai-fields.ts';
-import { invalid, parseModelId, parseShape } from './openai-generation.ts';
+import { parseModelId } from './openai-model-name.ts';
 import { parsePrompts } from './openai-prompts.ts';
+import { invalid, parseShape } from './openai-shape.ts';
 
 /** OpenAI's own bound. */
 export const EMBEDDING_INPUTS_MAX = 2048;
@@ -12,7 +12,7 @@ export interface EmbeddingRequest {
   readonly model: string;
   readonly embed: EmbedRequest;
   readonly encoding: 'float' | 'base64';
-  /** What the client expects; compare with `requireDimensions`. */
+  /** How many components of each vector the client wants; check it with `requireDimensions`. */
   readonly dimensions?: number;
 }
 
@@ -40,17 +40,10 @@ export function parseEmbeddingRequest(body: unknown): EmbeddingRequest {
   };
 }
 
-/**
- * A shortened vector means something only for models that were trained for it, so none is shortened.
- * @throws FIELD_NOT_SUPPORTED with both numbers
- */
-export function requireDimensions(request: EmbeddingRequest, embeddingLength: number): void {
-  if (request.dimensions === undefined || request.dimensions === embeddingLength) return;
-  throw new FreeholdError(
-    'FIELD_NOT_SUPPORTED',
-    `dimensions: ${request.dimensions} asked for, and vectors of ${request.model} have ${embeddingLength}`,
-    { hint: `leave it out, or ask for ${embeddingLength}`, detail: { param: 'dimensions' } },
-  );
+/** @throws REQUEST_INVALID with both numbers when the model's vectors are shorter */
+export function requireDimensions({ dimensions, model }: EmbeddingRequest, embeddingLength: number): void {
+  if (dimensions === undefined || dimensions <= embeddingLength) return;
+  throw invalid('dimensions', `${dimensions} asked for, and vectors of ${model} have ${embeddingLength}`);
 }
 
 export interface EmbeddingResponse {
@@ -68,14 +61,28 @@ export interface EmbeddingResponse {
 export function encodeEmbeddings(request: EmbeddingRequest, result: EmbedResult): EmbeddingResponse {
   return {
     object: 'list',
-    data: result.vectors.map((vector, index) => ({
-      object: 'embedding',
-      index,
-      embedding: request.encoding === 'float' ? Array.from(vector) : encodeBase64(vector),
-    })),
+    data: result.vectors.map((whole, index) => {
+      const vector = shorten(whole, request.dimensions ?? whole.length);
+      return {
+        object: 'embedding',
+        index,
+        embedding: request.encoding === 'float' ? Array.from(vector) : encodeBase64(vector),
+      };
+    }),
     model: request.model,
     usage: { prompt_tokens: result.promptTokens, total_tokens: result.promptTokens },
   };
+}
+
+/**
+ * The first components at length 1 again, as OpenAI shortens vectors. Only models that were trained for it
+ * (Matryoshka) put what matters first.
+ */
+function shorten(vector: Float32Array, dimensions: number): Float32Array {
+  if (dimensions >= vector.length) return vector;
+  const first = vector.slice(0, dimensions);
+  const length = Math.sqrt(first.reduce((sum, value) => sum + value * value, 0));
+  return length === 0 ? first : first.map((value) => value / length);
 }
 
 /** Little-endian on every machine. */

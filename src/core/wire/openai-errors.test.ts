@@ -28,9 +28,8 @@ test("codes that OpenAI's users look for", () => {
 
 test('param: what the error names, else what the code implies', () => {
   const paramOf = (code: ErrorCode, detail = {}) =>
-    encodeOpenAiError(new FreeholdError(code, '', { detail }), 'messages').body.error.param;
+    encodeOpenAiError(new FreeholdError(code, '', { detail })).body.error.param;
   assert.equal(paramOf('REQUEST_INVALID', { param: 'top_p' }), 'top_p');
   assert.equal(paramOf('MODEL_NOT_FOUND'), 'model');
-  assert.equal(paramOf('CONTEXT_EXCEEDED'), 'messages');
   assert.equal(paramOf('BUSY'), null);
 });

@@ -26,11 +26,8 @@ const WELL_KNOWN_CODES: Partial<Record<ErrorCode, string>> = {
 /** A model loads or an engine restarts in about this time; clients of OpenAI wait so long before they try again. */
 const RETRY_AFTER_SECONDS = 2;
 
-/**
- * The one place where our errors become OpenAI's.
- * @param promptParam what `param` names when the prompt as a whole is at fault
- */
-export function encodeOpenAiError(error: FreeholdError, promptParam?: string): OpenAiErrorResponse {
+/** The one place where our errors become OpenAI's. */
+export function encodeOpenAiError(error: FreeholdError): OpenAiErrorResponse {
   return {
     status: error.httpStatus,
     headers: {
@@ -38,31 +35,19 @@ export function encodeOpenAiError(error: FreeholdError, promptParam?: string): O
       'x-should-retry': String(error.isTemporary),
       ...(error.isTemporary ? { 'retry-after': String(RETRY_AFTER_SECONDS) } : {}),
     },
-    body: encodeOpenAiErrorBody(error, promptParam),
+    body: encodeOpenAiErrorBody(error),
   };
 }
 
 /** The body alone, for an event in a stream whose status was sent already. */
-export function encodeOpenAiErrorBody(error: FreeholdError, promptParam?: string): OpenAiErrorBody {
-  const { param } = error.detail;
+export function encodeOpenAiErrorBody(error: FreeholdError): OpenAiErrorBody {
+  const param = error.detail.param ?? (error.code === 'MODEL_NOT_FOUND' ? 'model' : null);
   return {
     error: {
       message: error.hint === '' ? error.message : `${error.message} (${error.hint})`,
       type: error.httpStatus >= 500 ? 'server_error' : 'invalid_request_error',
-      param: typeof param === 'string' ? param : defaultParam(error.code, promptParam),
+      param: typeof param === 'string' ? param : null,
       code: WELL_KNOWN_CODES[error.code] ?? error.code.toLowerCase(),
     },
   };
-}
-
-function defaultParam(code: ErrorCode, promptParam: string | undefined): string | null {
-  switch (code) {
-    case 'MODEL_NOT_FOUND':
-      return 'model';
-    case 'CONTEXT_EXCEEDED':
-    case 'TEMPLATE_FAILED':
-      return promptParam ?? null;
-    default:
-      return null;
-  }
 }

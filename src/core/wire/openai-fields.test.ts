@@ -9,8 +9,12 @@ import {
   COMPLETION_FIELDS,
   EMBEDDING_FIELDS,
   type FieldTable,
+  FORMAT_FIELDS,
+  FUNCTION_FIELDS,
   MESSAGE_FIELDS,
   selectHonoured,
+  TOOL_CALL_FIELDS,
+  TOOL_FIELDS,
 } from './openai-fields.ts';
 
 const OPENAI = path.dirname(createRequire(import.meta.url).resolve('openai'));
@@ -44,7 +48,7 @@ for (const [name, table, published, count] of TABLES) {
       [],
     );
     const own = Object.keys(table).filter((field) => !published.includes(field));
-    assert.deepEqual(own, name === 'embeddings' ? [] : ['top_k', 'min_p', 'repeat_penalty']);
+    assert.deepEqual(own, name === 'embeddings' ? [] : ['top_k', 'min_p', 'repeat_penalty', 'grammar']);
   });
 
   test(`${name}: honoured passes, without effect is left out, refused and unknown are named`, () => {
@@ -73,6 +77,20 @@ test('the messages of every published role have no field that is missing here', 
     const fields = publishedFields(CHAT_FILE, `ChatCompletion${role}MessageParam`);
     assert.ok(fields.includes('role') && fields.includes('content'));
     for (const field of fields) assert.ok(Object.hasOwn(MESSAGE_FIELDS, field), `${role}: ${field}`);
+  }
+});
+
+test('tools, their functions and calls of them have no published field that is missing here', () => {
+  const published: readonly [string, string, FieldTable][] = [
+    [CHAT_FILE, 'ChatCompletionFunctionTool', TOOL_FIELDS],
+    ['resources/shared.d.ts', 'FunctionDefinition', FUNCTION_FIELDS],
+    [CHAT_FILE, 'ChatCompletionMessageFunctionToolCall', TOOL_CALL_FIELDS],
+    ['resources/shared.d.ts', 'ResponseFormatJSONSchema', FORMAT_FIELDS],
+  ];
+  for (const [file, name, table] of published) {
+    const fields = publishedFields(file, name);
+    assert.ok(fields.length >= 2, name);
+    for (const field of fields) assert.ok(Object.hasOwn(table, field), `${name}: ${field}`);
   }
 });
 

@@ -37,30 +37,31 @@ const GENERATION_FIELDS: FieldTable = {
   seed: honoured('an integer; taken modulo 2^32'),
   stream: honoured('server-sent events'),
   stream_options: honoured('`include_usage`; `include_obfuscation` is accepted without effect'),
-  user: withoutEffect('nothing is stored'),
-  n: refused('one answer per prompt', 1),
+  n: honoured('1 to 16 answers to each prompt, 128 in all'),
+  grammar: honoured('extension: the answer is a sentence of this grammar (GBNF)'),
+  user: honoured('whoever asks: requests of different users take turns; nothing is stored'),
 };
 
 export const CHAT_FIELDS: FieldTable = {
   ...GENERATION_FIELDS,
-  messages: honoured('roles `system`, `developer` (read as `system`), `user`, `assistant`'),
+  messages: honoured('roles `system`, `developer` (read as `system`), `user`, `assistant`, `tool`'),
   max_tokens: honoured('at least 1'),
   max_completion_tokens: honoured('the same as `max_tokens`'),
   logprobs: honoured('`true` or `false`'),
   top_logprobs: honoured('0 to 20; needs `logprobs`'),
+  response_format: honoured('`text`, `json_object` or `json_schema`; see below'),
+  tools: honoured('up to 128 functions; see below'),
+  tool_choice: honoured('`none`, `required` or one function by its name; see below'),
+  parallel_tool_calls: honoured('`true`: up to 16 calls in one answer; one when absent'),
+  safety_identifier: honoured('like `user`, before which it goes'),
   metadata: withoutEffect('nothing is stored'),
   store: withoutEffect('nothing is stored'),
   service_tier: withoutEffect('there is one tier'),
   prompt_cache_key: withoutEffect('the server decides about its caches by itself'),
   prompt_cache_options: withoutEffect('the server decides about its caches by itself'),
   prompt_cache_retention: withoutEffect('the server decides about its caches by itself'),
-  safety_identifier: withoutEffect('nothing is reported to anybody'),
-  tools: refused('not in this version'),
-  tool_choice: refused('not in this version'),
-  parallel_tool_calls: refused('not in this version'),
-  functions: refused('not in this version'),
-  function_call: refused('not in this version'),
-  response_format: refused('not in this version', { type: 'text' }),
+  functions: refused('use `tools`'),
+  function_call: refused('use `tool_choice`'),
   modalities: refused('the models read and write text', ['text']),
   audio: refused('the models read and write text'),
   prediction: refused('not in this version'),
@@ -72,10 +73,10 @@ export const CHAT_FIELDS: FieldTable = {
 
 export const COMPLETION_FIELDS: FieldTable = {
   ...GENERATION_FIELDS,
-  prompt: honoured('a string, an array of token ids, or up to 64 of either (answered one after another)'),
+  prompt: honoured('a string, an array of token ids, or up to 64 of either'),
   max_tokens: honoured('at least 1; 16 when absent, as OpenAI documents'),
   logprobs: honoured('0 to 5'),
-  best_of: refused('one answer per prompt', 1),
+  best_of: refused('every answer is returned', 1),
   echo: refused('not in this version', false),
   suffix: refused('not in this version', ''),
 };
@@ -84,21 +85,63 @@ export const EMBEDDING_FIELDS: FieldTable = {
   model: honoured('name of an installed model, as `/v1/models` lists it'),
   input: honoured('a string, an array of token ids, or up to 2048 of either'),
   encoding_format: honoured('`float` or `base64` (little-endian 32-bit floats)'),
-  dimensions: honoured("only the model's own length: vectors are never shortened"),
+  dimensions: honoured("1 to the model's own length: the first components, at length 1 again; see below"),
   user: withoutEffect('nothing is stored'),
 };
 
 /** Fields of one element of `messages`, for the roles that are honoured. */
 export const MESSAGE_FIELDS: FieldTable = {
-  role: honoured('see above; `tool` and `function` are refused'),
-  content: honoured('a string, or text parts, which are joined by a line feed'),
+  role: honoured('see above; `function` is refused'),
+  content: honoured(
+    'a string, or text parts, which are joined by a line feed; may be absent beside `tool_calls`',
+  ),
   name: honoured('handed to the chat template, which may show it'),
+  tool_calls: honoured('of the role `assistant`: up to 128 calls, each answered by one of the next messages'),
+  tool_call_id: honoured('of the role `tool`: the call that it answers'),
   refusal: refused('there are no refusals here'),
   annotations: refused('not in this version', []),
-  tool_calls: refused('not in this version', []),
-  tool_call_id: refused('not in this version'),
-  function_call: refused('not in this version'),
+  function_call: refused('use `tool_calls`'),
   audio: refused('the models read and write text'),
+};
+
+/** Fields of one element of `tool_calls`. */
+export const TOOL_CALL_FIELDS: FieldTable = {
+  id: honoured('what `tool_call_id` names; up to 1024 characters'),
+  type: honoured('`function`'),
+  function: honoured('`name` and `arguments`, the JSON text of an object; an empty text is read as `{}`'),
+  index: withoutEffect('left over where a client put the call together from a stream'),
+};
+
+export const CALLED_FUNCTION_FIELDS: FieldTable = {
+  name: honoured('as in `tools`'),
+  arguments: honoured('the JSON text of an object'),
+};
+
+/** Fields of one element of `tools`. */
+export const TOOL_FIELDS: FieldTable = {
+  type: honoured('`function`'),
+  function: honoured('see below'),
+};
+
+/** Fields of one `tools[].function`. */
+export const FUNCTION_FIELDS: FieldTable = {
+  name: honoured('1 to 64 letters, digits, `_` and `-`'),
+  description: honoured('shown to the model'),
+  parameters: honoured('JSON schema of the arguments; absent: an object with any members'),
+  strict: withoutEffect('arguments always have the form of `parameters`'),
+};
+
+export const FORMAT_FIELDS: FieldTable = {
+  type: honoured('`text`, `json_object`, `json_schema`'),
+  json_schema: honoured('see below'),
+};
+
+/** Fields of `response_format.json_schema`. */
+export const JSON_SCHEMA_FIELDS: FieldTable = {
+  schema: honoured('the JSON schema'),
+  name: withoutEffect('the model is not shown it'),
+  description: withoutEffect('the model is not shown it'),
+  strict: withoutEffect('the schema is always enforced'),
 };
 
 /** A name from the wire, short enough to be shown and logged. */

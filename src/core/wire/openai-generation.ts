@@ -1,6 +1,11 @@
 import { z } from 'zod';
-import type { GenerateRequest, SamplingParameters } from '../base/engine-port.ts';
-import { FreeholdError } from '../base/errors.ts';
+import type {
+  Constraint,
+  GenerateRequest,
+  Prompt,
+  SamplingParameters,
+  ToolUse,
+} from '../base/engine-port.ts';
 import {
   LOGIT_BIASES_MAX,
   REPEAT_PENALTY_MAX,
@@ -8,23 +13,27 @@ import {
   REQUEST_STOP_STRINGS_MAX,
   STOP_STRING_CHARACTERS_MAX,
 } from '../base/request-limits.ts';
+import { parseModelId } from './openai-model-name.ts';
+import { invalid, wellFormedText } from './openai-shape.ts';
 
 /** No context is longer; keeps sums exact and fits 32 bits. */
 export const MAX_TOKENS_MAX = 1 << 30;
-/** Package names have at most 128 characters; leaves room for version, variant and adapter. */
-export const MODEL_ID_CHARACTERS_MAX = 256;
+/** Of one prompt. OpenAI takes 128; each one holds a sequence of the engine or waits for one. */
+export const CHOICES_PER_PROMPT_MAX = 16;
+/** Of one request, over all its prompts: what OpenAI allows for one prompt. */
+export const CHOICES_MAX = 128;
+/** OpenAI asks for 64 or fewer; it is kept as long as the request runs, for each of its choices. */
+export const REQUESTER_CHARACTERS_MAX = 512;
 const TOP_K_MAX = 1_000_000;
 const SEED_MODULUS = 2 ** 32;
 
-/** Text that has a UTF-8 form: a lone surrogate would silently become U+FFFD on its way to the tokenizer. */
-export const wellFormedText = () =>
-  z.string().refine((text) => text.isWellFormed(), { error: 'contains half of a surrogate pair' });
-
 const penalty = () => z.number().min(-2).max(2).optional();
+export const requesterText = () => wellFormedText().max(REQUESTER_CHARACTERS_MAX).optional();
 
 /** Schema of the fields that chat and plain completions share. */
 export const GENERATION_SHAPE = {
   model: z.string(),
+  n: z.int().min(1).max(CHOICES_PER_PROMPT_MAX).optional(),
   temperature: z.number().min(0).max(2).optional(),
   top_p: z.number().min(0).max(1).optional(),
   top_k: z.int().min(0).max(TOP_K_MAX).optional(),
@@ -53,81 +62,78 @@ export const GENERATION_SHAPE = {
     })
     .optional(),
   max_tokens: z.int().min(1).max(MAX_TOKENS_MAX).optional(),
+  grammar: z.unknown().optional(),
+  user: requesterText(),
 };
 
 const SharedBody = z.strictObject(GENERATION_SHAPE);
 export type GenerationBody = z.infer<typeof SharedBody>;
 
-/** What a route must know besides the request to the engine. */
-export interface AnswerForm {
+/** What a door does with one request for text, whichever path it came by. */
+export interface AnswerRequest {
+  /** As the client wrote it, with its adapter. */
   readonly model: string;
   readonly stream: boolean;
   /** A last chunk with the token counts. */
   readonly includeUsage: boolean;
+  /** One for each choice, by its `index`: the choices of the first prompt, then those of the second. */
+  readonly generations: readonly GenerateRequest[];
+  /** Choices that follow each other in `generations` and have one prompt, whose tokens count once. */
+  readonly choicesPerPrompt: number;
+}
+
+/** What the paths read in ways of their own. */
+export interface AnswerParts {
+  readonly prompts: readonly Prompt[];
+  readonly maxTokens: number | undefined;
+  readonly topLogprobs: number | undefined;
+  readonly constraint: Constraint | undefined;
+  readonly tools?: ToolUse | undefined;
+  /** Who asks; empty means nobody in particular. */
+  readonly requester: string | undefined;
 }
 
 /**
- * Checks a body whose fields were selected before.
- * @throws REQUEST_INVALID with `detail.param` as a path: `messages[0].content`
+ * The one place where fields of a request become requests to the engine.
+ * @throws REQUEST_INVALID for too many choices, and when `stream_options` is there without `stream`, as OpenAI does;
+ * MODEL_NOT_FOUND for what cannot be a name
  */
-export function parseShape<Shape extends z.ZodType>(schema: Shape, body: unknown): z.infer<Shape> {
-  const result = schema.safeParse(body);
-  if (result.success) return result.data;
-  const issue = result.error.issues[0];
-  const param = encodePath(issue?.path ?? []);
-  throw invalid(param, issue?.message ?? 'is wrong');
-}
-
-/** The error for one wrong field. */
-export function invalid(param: string, reason: string): FreeholdError {
-  return new FreeholdError('REQUEST_INVALID', `${param}: ${reason}`, { detail: { param } });
-}
-
-function encodePath(path: readonly PropertyKey[]): string {
-  return path
-    .map((key, index) => (typeof key === 'number' ? `[${key}]` : `${index === 0 ? '' : '.'}${String(key)}`))
-    .join('')
-    .slice(0, 128);
-}
-
-/**
- * The name of a model as the host may be asked for it. Whatever cannot be a name is not looked up at all.
- * @throws MODEL_NOT_FOUND, the answer that clients know for a wrong name
- */
-export function parseModelId(text: string): string {
-  if (text.length === 0 || text.length > MODEL_ID_CHARACTERS_MAX || !/^[\x21-\x7e]+$/.test(text)) {
-    const shown = JSON.stringify(text.toWellFormed().slice(0, 80));
-    throw new FreeholdError('MODEL_NOT_FOUND', `no model has the name ${shown}`, {
-      detail: { param: 'model' },
-    });
-  }
-  return text;
-}
-
-/** @throws REQUEST_INVALID when `stream_options` is there without `stream`, as OpenAI does */
-export function parseAnswerForm(body: GenerationBody): AnswerForm {
+export function toAnswerRequest(body: GenerationBody, parts: AnswerParts): AnswerRequest {
   const stream = body.stream === true;
   if (body.stream_options !== undefined && !stream) {
     throw invalid('stream_options', 'is only allowed when stream is true');
   }
+  const choicesPerPrompt = body.n ?? 1;
+  const choices = parts.prompts.length * choicesPerPrompt;
+  if (choices > CHOICES_MAX) {
+    const asked = `${choicesPerPrompt} answers to each of ${parts.prompts.length} prompts`;
+    throw invalid('n', `asks for ${asked}, and ${CHOICES_MAX} in all are allowed`);
+  }
+  const model = parseModelId(body.model);
+  const shared = toGeneration(body, parts);
   return {
-    model: parseModelId(body.model),
+    model,
     stream,
     includeUsage: body.stream_options?.include_usage === true,
+    generations: parts.prompts.flatMap((prompt) =>
+      Array.from({ length: choicesPerPrompt }, (_, choice) => withSeed({ ...shared, prompt }, choice)),
+    ),
+    choicesPerPrompt,
   };
 }
 
-/** The request to the engine without its prompt. */
-export function toGeneration(
+function toGeneration(
   body: GenerationBody,
-  maxTokens: number | undefined,
-  topLogprobs: number | undefined,
+  { maxTokens, topLogprobs, constraint, tools, requester }: AnswerParts,
 ): Omit<GenerateRequest, 'prompt'> {
   return withoutUndefined({
     sampling: toSampling(body),
     maxTokens,
     stop: body.stop === undefined || body.stop.length === 0 ? undefined : body.stop,
     logprobs: topLogprobs === undefined ? undefined : { top: topLogprobs },
+    constraint,
+    tools,
+    requester: requester === '' ? undefined : requester,
   });
 }
 
@@ -143,6 +149,13 @@ function toSampling(body: GenerationBody): SamplingParameters {
     logitBias: body.logit_bias,
     seed: body.seed === undefined ? undefined : foldSeed(body.seed),
   });
+}
+
+/** Choices of one prompt with one seed would be one answer several times, so each counts on from the first. */
+function withSeed(generation: GenerateRequest, choice: number): GenerateRequest {
+  const seed = generation.sampling?.seed;
+  if (seed === undefined || choice === 0) return generation;
+  return { ...generation, sampling: { ...generation.sampling, seed: foldSeed(seed + choice) } };
 }
 
 /** OpenAI's seeds have 64 bits with a sign, the engine's 32 without: equal seeds stay equal. */

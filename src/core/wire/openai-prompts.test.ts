@@ -16,7 +16,8 @@ const paramOf = (work: () => unknown): unknown => {
 };
 
 test('the four forms of a prompt', () => {
-  const promptsOf = (prompt: unknown) => parseCompletionRequest({ model: 'm', prompt }).prompts;
+  const promptsOf = (prompt: unknown) =>
+    parseCompletionRequest({ model: 'm', prompt }).generations.map((generation) => generation.prompt);
   assert.deepEqual(promptsOf(''), [{ kind: 'text', text: '' }]);
   assert.deepEqual(promptsOf(['a', 'b']), [
     { kind: 'text', text: 'a' },
@@ -30,13 +31,14 @@ test('the four forms of a prompt', () => {
 });
 
 test('a plain completion has 16 tokens unless it says otherwise', () => {
-  assert.equal(parseCompletionRequest({ model: 'm', prompt: 'a' }).generate.maxTokens, 16);
-  assert.equal(parseCompletionRequest({ model: 'm', prompt: 'a', max_tokens: 5 }).generate.maxTokens, 5);
+  const maxTokensOf = (fields: object) =>
+    parseCompletionRequest({ model: 'm', prompt: 'a', ...fields }).generations[0]?.maxTokens;
+  assert.deepEqual([maxTokensOf({}), maxTokensOf({ max_tokens: 5 })], [16, 5]);
 });
 
 test('logprobs of plain completions is a number, and 0 asks for the chosen tokens', () => {
   const logprobsOf = (logprobs: unknown) =>
-    parseCompletionRequest({ model: 'm', prompt: 'a', logprobs }).generate.logprobs;
+    parseCompletionRequest({ model: 'm', prompt: 'a', logprobs }).generations[0]?.logprobs;
   assert.deepEqual([logprobsOf(0), logprobsOf(5), logprobsOf(null)], [{ top: 0 }, { top: 5 }, undefined]);
 });
 
@@ -72,6 +74,8 @@ test('what plain completions refuse', () => {
   assert.equal(refuse({ best_of: 2 }), 'FIELD_NOT_SUPPORTED best_of');
   assert.equal(refuse({ echo: true }), 'FIELD_NOT_SUPPORTED echo');
   assert.equal(refuse({ suffix: 'x' }), 'FIELD_NOT_SUPPORTED suffix');
+  assert.equal(refuse({ response_format: { type: 'json_object' } }), 'FIELD_NOT_SUPPORTED response_format');
+  assert.equal(refuse({ tools: [] }), 'FIELD_NOT_SUPPORTED tools');
   assert.equal(refuse({ messages: [] }), 'FIELD_NOT_SUPPORTED messages');
   assert.equal(refuse({ best_of: 1, echo: false, suffix: '', n: 1 }), 'accepted');
 });
@@ -101,13 +105,33 @@ test('embeddings: forms, encodings, refusals', () => {
     'REQUEST_INVALID encoding_format',
   );
   assert.equal(
-    paramOf(() => requireDimensions(parse({ dimensions: 2 }), 3)),
-    'FIELD_NOT_SUPPORTED dimensions',
+    paramOf(() => requireDimensions(parse({ dimensions: 4 }), 3)),
+    'REQUEST_INVALID dimensions',
   );
   assert.equal(
     paramOf(() => requireDimensions(parse({ dimensions: 3 }), 3)),
     'accepted',
   );
+  for (const dimensions of [0, -1, 1.5, '2', 1e9]) {
+    assert.equal(
+      paramOf(() => requireDimensions(parse({ dimensions }), 3)),
+      'REQUEST_INVALID dimensions',
+    );
+  }
+});
+
+test('fewer dimensions are the first ones at length 1 again', () => {
+  const vectorsOf = (dimensions: number | null, vectors: number[][]) =>
+    encodeEmbeddings(parseEmbeddingRequest({ model: 'm', input: 'a', dimensions }), {
+      vectors: vectors.map((vector) => new Float32Array(vector)),
+      promptTokens: 1,
+    }).data.map((item) => item.embedding);
+  const unit = [0.5, 0.5, 0.5, 0.5];
+  assert.deepEqual(vectorsOf(null, [unit]), [unit]);
+  assert.deepEqual(vectorsOf(4, [unit]), [unit]);
+  assert.deepEqual(vectorsOf(1, [unit, [-0.5, 0.5, 0.5, 0.5]]), [[1], [-1]]);
+  assert.deepEqual(vectorsOf(2, [[0.375, 0.5, 0.75, 0.25]]), [Array.from(new Float32Array([0.6, 0.8]))]);
+  assert.deepEqual(vectorsOf(2, [[0, 0, 1, 0]]), [[0, 0]], 'without a direction it stays without one');
 });
 
 test('base64 is little-endian 32-bit floats', () => {

@@ -1,4 +1,4 @@
-import { invalid } from './openai-generation.ts';
+import { invalid } from './openai-shape.ts';
 
 /** Largest token id that fits llama.cpp's signed 32 bits; the model's own vocabulary is checked later. */
 const TOKEN_ID_MAX = 2 ** 31 - 1;

@@ -1,11 +1,13 @@
-import type { GeneratedToken, ModelSummary, Usage } from '../base/engine-port.ts';
+import type { GenerateEvent, GenerateRequest, ModelSummary } from '../base/engine-port.ts';
+import type { Answer } from './answer.ts';
+import type { AnswerRequest } from './openai-generation.ts';
 import {
   type ChatLogprobs,
   type CompletionLogprobs,
-  countCharacters,
   encodeChatLogprobs,
   encodeCompletionLogprobs,
 } from './openai-logprobs.ts';
+import { encodeUsage, type OpenAiUsage } from './openai-usage.ts';
 
 /** What all chunks of one answer share. */
 export interface AnswerEnvelope {
@@ -17,37 +19,27 @@ export interface AnswerEnvelope {
   readonly model: string;
   /** Changes when another program version or another kind of model answers under this name. */
   readonly fingerprint: string;
+  /** A new `call_…` for each call of a tool. */
+  readonly createCallId: () => string;
 }
 
-export type FinishReason = 'stop' | 'length';
+export type FinishReason = 'stop' | 'length' | 'tool_calls';
 
-/** One finished generation. */
-export interface Answer {
-  readonly text: string;
-  /** Absent unless log-probabilities were asked for. */
-  readonly tokens?: readonly GeneratedToken[];
-  readonly reason: FinishReason;
-  readonly usage: Usage;
+/**
+ * OpenAI says `tool_calls` where the model chose among tools, and `stop` where one was asked for by its name; clients
+ * that go on while it says `tool_calls` would otherwise call that one for ever.
+ */
+export function encodeFinishReason(
+  reason: Extract<GenerateEvent, { kind: 'finished' }>['reason'],
+  { tools }: GenerateRequest,
+): FinishReason {
+  if (reason !== 'tool-calls') return reason;
+  return tools?.choice.kind === 'named' ? 'stop' : 'tool_calls';
 }
 
-export interface OpenAiUsage {
-  readonly prompt_tokens: number;
-  readonly completion_tokens: number;
-  readonly total_tokens: number;
-  readonly prompt_tokens_details: { readonly cached_tokens: number };
-}
-
-/** The sum over all choices of one request. */
-export function encodeUsage(parts: readonly Usage[]): OpenAiUsage {
-  const sum = (count: (usage: Usage) => number) => parts.reduce((total, usage) => total + count(usage), 0);
-  const prompt = sum((usage) => usage.promptTokens);
-  const completion = sum((usage) => usage.completionTokens);
-  return {
-    prompt_tokens: prompt,
-    completion_tokens: completion,
-    total_tokens: prompt + completion,
-    prompt_tokens_details: { cached_tokens: sum((usage) => usage.cachedTokens) },
-  };
+/** Whether the answer must be a call, which has no content. */
+export function isCall({ tools }: GenerateRequest): boolean {
+  return tools !== undefined && tools.choice.kind !== 'none';
 }
 
 interface Head<Kind extends string> {
@@ -58,7 +50,7 @@ interface Head<Kind extends string> {
   readonly system_fingerprint: string;
 }
 
-function encodeHead<Kind extends string>(envelope: AnswerEnvelope, object: Kind): Head<Kind> {
+export function encodeHead<Kind extends string>(envelope: AnswerEnvelope, object: Kind): Head<Kind> {
   return {
     id: envelope.id,
     object,
@@ -68,10 +60,21 @@ function encodeHead<Kind extends string>(envelope: AnswerEnvelope, object: Kind)
   };
 }
 
+export interface ChatToolCall {
+  readonly id: string;
+  readonly type: 'function';
+  readonly function: { readonly name: string; readonly arguments: string };
+}
+
 export interface ChatCompletion extends Head<'chat.completion'> {
   readonly choices: {
     readonly index: number;
-    readonly message: { readonly role: 'assistant'; readonly content: string; readonly refusal: null };
+    readonly message: {
+      readonly role: 'assistant';
+      readonly content: string | null;
+      readonly refusal: null;
+      readonly tool_calls?: ChatToolCall[];
+    };
     readonly logprobs: ChatLogprobs | null;
     readonly finish_reason: FinishReason;
   }[];
@@ -79,73 +82,30 @@ export interface ChatCompletion extends Head<'chat.completion'> {
 }
 
 /** The whole body of an answer that is not streamed. */
-export function encodeChatCompletion(envelope: AnswerEnvelope, answer: Answer): ChatCompletion {
+export function encodeChatCompletion(
+  envelope: AnswerEnvelope,
+  request: AnswerRequest,
+  answers: readonly Answer[],
+): ChatCompletion {
   return {
     ...encodeHead(envelope, 'chat.completion'),
-    choices: [
-      {
-        index: 0,
-        message: { role: 'assistant', content: answer.text, refusal: null },
-        logprobs: answer.tokens === undefined ? null : encodeChatLogprobs(answer.tokens),
-        finish_reason: answer.reason,
+    choices: choicesOf(request, answers, (answer, generation, index) => ({
+      index,
+      message: {
+        role: 'assistant',
+        content: answer.text === '' && isCall(generation) ? null : answer.text,
+        refusal: null,
+        ...(answer.calls.length === 0 ? {} : { tool_calls: encodeCalls(envelope, answer) }),
       },
-    ],
-    usage: encodeUsage([answer.usage]),
+      logprobs: answer.tokens === undefined ? null : encodeChatLogprobs(answer.tokens),
+      finish_reason: encodeFinishReason(answer.reason, generation),
+    })),
+    usage: encodeUsageOf(request, answers),
   };
 }
 
-/** One step of a streamed answer. */
-export type StreamPart =
-  | { readonly kind: 'begun' }
-  | { readonly kind: 'text'; readonly text: string; readonly tokens?: readonly GeneratedToken[] }
-  | { readonly kind: 'finished'; readonly reason: FinishReason }
-  | { readonly kind: 'usage'; readonly usages: readonly Usage[] };
-
-export interface ChatChunk extends Head<'chat.completion.chunk'> {
-  readonly choices: {
-    readonly index: number;
-    readonly delta: { role?: 'assistant'; content?: string; refusal?: null };
-    readonly logprobs: ChatLogprobs | null;
-    readonly finish_reason: FinishReason | null;
-  }[];
-  readonly usage?: OpenAiUsage | null;
-}
-
-/**
- * One chunk of a streamed chat answer.
- * @param includeUsage every chunk has `usage` then: null, except in the last one, which has no choice
- */
-export function encodeChatChunk(
-  envelope: AnswerEnvelope,
-  part: StreamPart,
-  includeUsage: boolean,
-): ChatChunk {
-  const head = encodeHead(envelope, 'chat.completion.chunk');
-  if (part.kind === 'usage') return { ...head, choices: [], usage: encodeUsage(part.usages) };
-  const logprobs = part.kind === 'text' && part.tokens !== undefined ? encodeChatLogprobs(part.tokens) : null;
-  return {
-    ...head,
-    choices: [
-      {
-        index: 0,
-        delta: chatDelta(part),
-        logprobs,
-        finish_reason: part.kind === 'finished' ? part.reason : null,
-      },
-    ],
-    ...(includeUsage ? { usage: null } : {}),
-  };
-}
-
-function chatDelta(part: Exclude<StreamPart, { kind: 'usage' }>): ChatChunk['choices'][number]['delta'] {
-  switch (part.kind) {
-    case 'begun':
-      return { role: 'assistant', content: '', refusal: null };
-    case 'text':
-      return { content: part.text };
-    case 'finished':
-      return {};
-  }
+function encodeCalls({ createCallId }: AnswerEnvelope, { calls }: Answer): ChatToolCall[] {
+  return calls.map((call) => ({ id: createCallId(), type: 'function', function: { ...call } }));
 }
 
 export interface TextCompletion extends Head<'text_completion'> {
@@ -158,56 +118,40 @@ export interface TextCompletion extends Head<'text_completion'> {
   readonly usage?: OpenAiUsage | null;
 }
 
-/** The whole body of `/v1/completions`; one choice for each prompt. */
-export function encodeTextCompletion(envelope: AnswerEnvelope, answers: readonly Answer[]): TextCompletion {
+/** The whole body of `/v1/completions`: the choices of the first prompt, then those of the second. */
+export function encodeTextCompletion(
+  envelope: AnswerEnvelope,
+  request: AnswerRequest,
+  answers: readonly Answer[],
+): TextCompletion {
   return {
     ...encodeHead(envelope, 'text_completion'),
-    choices: answers.map((answer, index) => ({
+    choices: choicesOf(request, answers, (answer, generation, index) => ({
       index,
       text: answer.text,
       logprobs: answer.tokens === undefined ? null : encodeCompletionLogprobs(answer.tokens),
-      finish_reason: answer.reason,
+      finish_reason: encodeFinishReason(answer.reason, generation),
     })),
-    usage: encodeUsage(answers.map((answer) => answer.usage)),
+    usage: encodeUsageOf(request, answers),
   };
 }
 
-/** Encodes the chunks of one streamed `/v1/completions`: offsets of tokens go on from chunk to chunk. */
-export class TextChunkEncoder {
-  readonly #envelope: AnswerEnvelope;
-  readonly #includeUsage: boolean;
-  /** Code points of the tokens sent so far, for each choice. */
-  readonly #characters = new Map<number, number>();
+function choicesOf<Choice>(
+  { generations }: AnswerRequest,
+  answers: readonly Answer[],
+  encode: (answer: Answer, generation: GenerateRequest, index: number) => Choice,
+): Choice[] {
+  return generations.flatMap((generation, index) => {
+    const answer = answers[index];
+    return answer === undefined ? [] : [encode(answer, generation, index)];
+  });
+}
 
-  constructor(envelope: AnswerEnvelope, includeUsage: boolean) {
-    this.#envelope = envelope;
-    this.#includeUsage = includeUsage;
-  }
-
-  /** @param index the choice that the part belongs to */
-  encode(part: Exclude<StreamPart, { kind: 'begun' }>, index: number): TextCompletion {
-    const head = encodeHead(this.#envelope, 'text_completion');
-    if (part.kind === 'usage') return { ...head, choices: [], usage: encodeUsage(part.usages) };
-    return {
-      ...head,
-      choices: [
-        {
-          index,
-          text: part.kind === 'text' ? part.text : '',
-          logprobs: part.kind === 'text' && part.tokens ? this.#encodeTokens(part.tokens, index) : null,
-          finish_reason: part.kind === 'finished' ? part.reason : null,
-        },
-      ],
-      ...(this.#includeUsage ? { usage: null } : {}),
-    };
-  }
-
-  #encodeTokens(tokens: readonly GeneratedToken[], index: number): CompletionLogprobs {
-    const before = this.#characters.get(index) ?? 0;
-    const added = tokens.reduce((sum, token) => sum + countCharacters(token.bytes), 0);
-    this.#characters.set(index, before + added);
-    return encodeCompletionLogprobs(tokens, before);
-  }
+function encodeUsageOf({ choicesPerPrompt }: AnswerRequest, answers: readonly Answer[]): OpenAiUsage {
+  return encodeUsage(
+    answers.map((answer) => answer.usage),
+    choicesPerPrompt,
+  );
 }
 
 export interface OpenAiModel {

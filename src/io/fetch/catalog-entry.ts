@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { textParsedBy } from '../../core/base/config-file.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { parseFilePath, parsePackageName, quoted } from '../../core/base/ids.ts';
+import { textParsedBy } from '../../core/base/schema-text.ts';
 import { digestSchema } from '../../core/format/oci.ts';
 import {
   generationParametersSchema,

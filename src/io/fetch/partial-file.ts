@@ -6,11 +6,13 @@ import { z } from 'zod';
 import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError, systemErrorCode } from '../../core/base/errors.ts';
 import { hashInto } from '../files/file-hash.ts';
-import { syncFolder } from '../files/folder.ts';
+import { syncFolder, syncNames } from '../files/folder.ts';
 import { isSystemError, systemRefusal } from '../files/system-refusal.ts';
 
 /** Our sidecar has under 1 kB; a source can make a validator as long as its headers may be. */
 const SIDECAR_BYTES_MAX = 64 << 10;
+/** The cache and the home in which it lies, perhaps made a moment ago. */
+const FOLDERS_OF_A_CACHE = 2;
 
 /** What the beginning of a file came from, so that the same source can continue it. */
 const sidecarSchema = z.strictObject({
@@ -163,6 +165,7 @@ class DiskPartialFile implements PartialFile {
       await this.#file.sync();
       await rename(this.#path, path);
       await syncFolder(dirname(path));
+      await syncNames(dirname(path), FOLDERS_OF_A_CACHE);
     });
     await rm(this.#sidecarPath, { force: true });
   }
@@ -170,7 +173,7 @@ class DiskPartialFile implements PartialFile {
   async close(): Promise<void> {
     const { size, nlink } = await this.#file.stat();
     await this.#file.close();
-    if (size === 0 && nlink > 0) await this.#remove();
+    if (size === 0 && nlink > 0) await removePartialFile(this.#path);
   }
 
   async wipe(): Promise<void> {
@@ -178,11 +181,14 @@ class DiskPartialFile implements PartialFile {
     this.restart();
     if (isOurs) await this.#emptyIfStale();
   }
+}
 
-  async #remove(): Promise<void> {
-    await rm(this.#path, { force: true });
-    await rm(this.#sidecarPath, { force: true });
-  }
+/** The bytes and what is noted about them; nothing when there are none. The caller holds the lock. */
+export async function removePartialFile(path: string): Promise<void> {
+  await guarded(path, async () => {
+    await rm(path, { force: true });
+    await rm(`${path}.json`, { force: true });
+  });
 }
 
 /**

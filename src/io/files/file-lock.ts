@@ -2,7 +2,6 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import koffi from 'koffi';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { makeFolder } from './folder.ts';
 import { isSystemError, systemRefusal } from './system-refusal.ts';
@@ -27,8 +26,16 @@ export interface LockWaiting {
   readonly onWait?: () => void;
 }
 
-type Flock = (fd: number, operation: number) => number;
-let loadedFlock: Flock | undefined;
+/** flock(2), with what it says when it fails. */
+interface Flock {
+  call(fd: number, operation: number): number;
+  /** Of the last call. */
+  errno(): number;
+  /** Numbers that mean: held by somebody, or interrupted. Anything else will not go away by waiting. */
+  readonly contended: readonly (number | undefined)[];
+}
+
+let loadedFlock: Promise<Flock> | undefined;
 
 /**
  * Runs `work` while holding flock(2) on `file`. The kernel gives the lock up when the process dies, however it dies,
@@ -45,14 +52,15 @@ export async function withFileLock<T>(
   work: () => Promise<T>,
   waiting: LockWaiting = {},
 ): Promise<T> {
-  const flock = flockFunction();
+  loadedFlock ??= loadFlock();
+  const flock = await loadedFlock;
   const handle = await openLockFile(file);
   try {
     await waitForLock(flock, handle.fd, { ...waiting, file, mode, timeoutMs });
     return await work();
   } finally {
     // Explicitly, not only by close: a child that is being forked right now shares the open file until its exec.
-    flock(handle.fd, LOCK_UN);
+    flock.call(handle.fd, LOCK_UN);
     await handle.close();
   }
 }
@@ -83,8 +91,12 @@ async function waitForLock(flock: Flock, fd: number, order: LockOrder): Promise<
   const { file, mode, timeoutMs, signal, onWait } = order;
   const operation = (mode === 'shared' ? LOCK_SH : LOCK_EX) | LOCK_NB;
   const deadline = performance.now() + timeoutMs;
-  for (let pauseMs = POLL_MS_MIN; flock(fd, operation) !== 0; pauseMs = Math.min(pauseMs * 2, POLL_MS_MAX)) {
-    requireContention(file);
+  for (
+    let pauseMs = POLL_MS_MIN;
+    flock.call(fd, operation) !== 0;
+    pauseMs = Math.min(pauseMs * 2, POLL_MS_MAX)
+  ) {
+    requireContention(flock, file);
     if (pauseMs === POLL_MS_MIN) onWait?.();
     if (performance.now() >= deadline) throw await busyError(file, mode, timeoutMs);
     // Half fixed, half random, so that waiting processes do not step in unison.
@@ -96,10 +108,9 @@ async function waitForLock(flock: Flock, fd: number, order: LockOrder): Promise<
   }
 }
 
-/** EWOULDBLOCK means held by somebody; anything else will not go away by waiting. */
-function requireContention(file: string): void {
-  const errno = koffi.errno();
-  if (errno === koffi.os.errno.EAGAIN || errno === koffi.os.errno.EINTR) return;
+function requireContention(flock: Flock, file: string): void {
+  const errno = flock.errno();
+  if (flock.contended.includes(errno)) return;
   throw new FreeholdError('PLATFORM_UNSUPPORTED', `the file system cannot lock ${file} (errno ${errno})`, {
     hint: 'put the home on a local file system',
     detail: { path: file, errno },
@@ -127,12 +138,14 @@ async function lockHolders(file: string): Promise<number[]> {
   }
 }
 
-function flockFunction(): Flock {
-  if (loadedFlock !== undefined) return loadedFlock;
+/** Loaded with the first lock: whoever only reads a home needs none, and it takes a tenth of his start. */
+async function loadFlock(): Promise<Flock> {
   try {
+    const { default: koffi } = await import('koffi');
     // The C library that this process runs with already, whichever it is (glibc, musl, libSystem).
-    loadedFlock = koffi.load(null).func('int flock(int fd, int operation)') as Flock;
-    return loadedFlock;
+    const call = koffi.load(null).func('int flock(int fd, int operation)') as Flock['call'];
+    const { EAGAIN, EINTR } = koffi.os.errno;
+    return { call, errno: () => koffi.errno(), contended: [EAGAIN, EINTR] };
   } catch (cause) {
     throw new FreeholdError('PLATFORM_UNSUPPORTED', 'this system has no flock(2)', { cause });
   }

@@ -19,6 +19,24 @@ export async function syncFolder(folder: string): Promise<void> {
 }
 
 /**
+ * Makes the names of a folder and of those above it survive a power cut, whoever made them: flushing what is in a folder
+ * does not.
+ * @param levels how many names; one is the folder's own
+ * @throws a system error
+ */
+export async function syncNames(folder: string, levels: number): Promise<void> {
+  const parent = path.dirname(folder);
+  if (levels === 0 || parent === folder) return;
+  try {
+    await syncFolder(parent);
+  } catch (thrown) {
+    // One may pass through a folder, and have one's own in it, without the right to open it.
+    if (!isSystemError(thrown, 'EACCES', 'EPERM')) throw thrown;
+  }
+  await syncNames(parent, levels - 1);
+}
+
+/**
  * Makes a folder and those above it. Not by the recursive `mkdir`, which reports ENOENT where the truth is EROFS.
  * @throws a system error
  */

@@ -3,7 +3,7 @@ import { constants } from 'node:fs';
 import { link, lstat, open, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { FreeholdError, systemErrorCode } from '../../core/base/errors.ts';
-import { syncFolder } from '../files/folder.ts';
+import { syncFolder, syncNames } from '../files/folder.ts';
 import { isSystemError, systemRefusal } from '../files/system-refusal.ts';
 
 export interface WriteOptions {
@@ -13,11 +13,14 @@ export interface WriteOptions {
   readonly exclusive?: boolean;
 }
 
+/** `keys` and the home itself. Whoever made them may have been killed before their names were flushed. */
+const FOLDERS_OF_A_HOME = 2;
+
 const TEMP_NAME = /^\..*\.[0-9a-f]{16}\.tmp$/;
 
 /**
  * Writes a small file so that after a crash at any instant the path holds the old bytes or the new ones, complete:
- * temporary file in the same folder, fsync, rename (or link, when `exclusive`), fsync of the folder.
+ * temporary file in the same folder, fsync, rename (or link, when `exclusive`), fsync of the folder and of those above.
  * @throws ALREADY_EXISTS, DISK_FULL, PERMISSION_DENIED, NOT_FOUND when the folder is not there
  */
 export async function writeFileDurably(
@@ -32,6 +35,7 @@ export async function writeFileDurably(
       if (options.exclusive === true) await linkNew(temp, file);
       else await rename(temp, file);
       await syncFolder(path.dirname(file));
+      await syncNames(path.dirname(file), FOLDERS_OF_A_HOME);
     });
   } finally {
     // Gone already after a rename; and another error is on its way after a failure.
@@ -74,12 +78,13 @@ async function exists(file: string): Promise<boolean> {
 /**
  * Removes what writers left that were killed half-way: an unpublished private key should not lie around. Only while
  * holding the lock under which this folder is written.
+ * @returns how many files there were
  */
-export async function removeLeftovers(folder: string): Promise<void> {
-  await onFile('clean', folder, async () => {
-    for (const name of await readdir(folder)) {
-      if (TEMP_NAME.test(name)) await rm(path.join(folder, name), { force: true });
-    }
+export async function removeLeftovers(folder: string): Promise<number> {
+  return onFile('clean', folder, async () => {
+    const names = (await readdir(folder)).filter((name) => TEMP_NAME.test(name));
+    for (const name of names) await rm(path.join(folder, name), { force: true });
+    return names.length;
   });
 }
 

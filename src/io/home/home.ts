@@ -4,6 +4,7 @@ import { FreeholdError } from '../../core/base/errors.ts';
 import { quoted } from '../../core/base/ids.ts';
 import { generatePrivateKey } from '../../core/crypto/keys.ts';
 import { parseTrustPattern } from '../../core/crypto/trust-policy.ts';
+import { removeLeftovers } from './durable-file.ts';
 import { type HomeLock, homeLock } from './home-lock.ts';
 import { HOME_KEY_NAME, KeyStore, type StoredKey } from './key-store.ts';
 import { makePrivateFolder, requirePrivateFolder } from './private-folder.ts';
@@ -30,6 +31,12 @@ export interface Home {
    * @throws DISK_FULL, PERMISSION_DENIED, CONFIG_INVALID when trust.yaml cannot be read, BUSY
    */
   ensureHomeSigner(): Promise<StoredKey>;
+  /**
+   * Removes what writers of keys and trust left that were killed half-way.
+   * @returns how many files there were
+   * @throws PERMISSION_DENIED, BUSY
+   */
+  removeLeftovers(): Promise<number>;
 }
 
 /**
@@ -72,6 +79,8 @@ export async function openHome(homePath: string): Promise<Home> {
       return folder;
     },
     ensureHomeSigner: () => ensureHomeSigner(keys, trust, withLock),
+    removeLeftovers: () =>
+      withLock(async () => (await removeLeftovers(homePath)) + (await keys.removeLeftovers())),
   };
 }
 

@@ -97,6 +97,11 @@ export class KeyStore {
     return stored;
   }
 
+  /** What killed writers left; the caller holds the home's lock. @returns how many files there were */
+  async removeLeftovers(): Promise<number> {
+    return (await requirePrivateFolder(this.#folder)) ? removeLeftovers(this.#folder) : 0;
+  }
+
   /** @throws NOT_FOUND, KEY_INVALID, PERMISSION_DENIED when others may read the file */
   async load(name: string): Promise<StoredKey> {
     const stored = await this.find(name);

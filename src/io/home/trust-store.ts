@@ -1,6 +1,5 @@
 import path from 'node:path';
 import type { Document } from 'yaml';
-import { parseConfigYaml } from '../../core/base/config-file.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { parsePublicKey } from '../../core/crypto/keys.ts';
 import {
@@ -14,7 +13,6 @@ import {
 } from '../../core/crypto/trust-policy.ts';
 import { readGuarded, removeLeftovers, writeFileDurably } from './durable-file.ts';
 import type { HomeLock } from './home-lock.ts';
-import { addKeyNode, openTrustDocument, removeKeyNode, removeRuleNode } from './trust-document.ts';
 
 export const TRUST_FILE_NAME = 'trust.yaml';
 
@@ -53,9 +51,10 @@ export class TrustStore {
   /** As `add`, when the caller holds the home's lock already. @returns false when nothing had to be changed */
   async addUnderLock(trusted: TrustedKey): Promise<boolean> {
     const text = await this.#read();
-    const policy = this.#parse(text);
+    const policy = await this.#parse(text);
     const wanted = addTrust(policy, trusted);
     if (wanted === policy) return false;
+    const { addKeyNode, openTrustDocument } = await trustDocument();
     const document = openTrustDocument(text);
     addKeyNode(document, trusted);
     await this.#write(document, wanted);
@@ -69,7 +68,8 @@ export class TrustStore {
   async remove(selector: TrustSelector): Promise<readonly TrustedKey[]> {
     return this.#withLock(async () => {
       const text = await this.#read();
-      const { policy, removed } = removeTrust(this.#parse(text), selector);
+      const { policy, removed } = removeTrust(await this.#parse(text), selector);
+      const { openTrustDocument, removeKeyNode, removeRuleNode } = await trustDocument();
       const document = openTrustDocument(text);
       if (selector.kind === 'rule') removeRuleNode(document, selector.pattern);
       else for (const trusted of removed) removeKeyNode(document, trusted);
@@ -83,14 +83,15 @@ export class TrustStore {
     return (await readGuarded(this.path, guard)) ?? '';
   }
 
-  #parse(text: string): TrustPolicy {
+  async #parse(text: string): Promise<TrustPolicy> {
+    const { parseConfigYaml } = await import('../../core/base/config-file.ts');
     return parseConfigYaml(text, trustPolicySchema, this.path);
   }
 
   async #write(document: Document, wanted: TrustPolicy): Promise<void> {
     const text = document.toString({ lineWidth: 0 });
     // What says something else than it should, or cannot be read again, must not replace what could.
-    if (summaryOf(this.#parse(text)) !== summaryOf(wanted)) {
+    if (summaryOf(await this.#parse(text)) !== summaryOf(wanted)) {
       throw new FreeholdError(
         'CONFIG_INVALID',
         `${this.path} cannot be changed by a program: it uses YAML aliases`,
@@ -107,3 +108,6 @@ export class TrustStore {
 /** Equal for policies that say the same in the same order. */
 const summaryOf = ({ rules }: TrustPolicy) =>
   JSON.stringify(rules.map(({ pattern, keys }) => [pattern, keys.map(({ fingerprint }) => fingerprint)]));
+
+/** With its YAML parser, when it is needed: `freehold list` reads no policy. */
+const trustDocument = () => import('./trust-document.ts');

@@ -1,9 +1,7 @@
 import type { BlobExpectation, BlobInfo } from '../../core/base/blob-store.ts';
 import { Digest } from '../../core/base/digest.ts';
 import { hashOpenFile } from '../files/file-hash.ts';
-import { syncFolder } from '../files/folder.ts';
 import { requireExpected, requireSizeSoFar } from './blob-expectation.ts';
-import { onDisk } from './disk-error.ts';
 import type { Layout } from './layout.ts';
 import { openPlainFile } from './plain-file.ts';
 import { createTempFile, type TempFile } from './temp-file.ts';
@@ -47,10 +45,9 @@ export async function writeBlob(
  * engine may have it mapped; a damaged one is replaced, so that installing again repairs.
  */
 export async function placeBlob(layout: Layout, temp: TempFile, info: BlobInfo): Promise<void> {
-  const present = await soundBlob(layout, info.digest);
-  if (present === undefined) return temp.publish(layout.blobPath(info.digest), BLOB_MODE);
-  // Its writer may have been killed, or be about to flush the name; our caller's entry will rely on it.
-  await onDisk('write', layout.blobFolder, () => syncFolder(layout.blobFolder));
+  // Of one that is there the writer may have been killed before its name was flushed; `updateEntries` sees to that.
+  if ((await soundBlob(layout, info.digest)) !== undefined) return;
+  await temp.publish(layout.blobPath(info.digest), BLOB_MODE);
 }
 
 /** The blob, if it is there and its bytes have the digest of its name. */

@@ -46,6 +46,30 @@ describe('gc', () => {
       assert.deepEqual(await readdir(path.join(store.folder, 'tmp')), []);
     }));
 
+  test('removes the scratch folder of a killed process, with what is in it', () =>
+    withStore(async (store) => {
+      const scratch = path.join(store.folder, 'tmp', '1-dead');
+      await mkdir(path.join(scratch, 'below'), { recursive: true });
+      await writeFile(path.join(scratch, 'half.gguf'), Buffer.alloc(1000));
+      await writeFile(path.join(scratch, 'below', 'other'), Buffer.alloc(10));
+      const dry = await store.gc({ dryRun: true });
+      assert.deepEqual(await store.gc(), dry);
+      assert.equal(dry.freedBytes, 1010);
+      assert.deepEqual(await readdir(path.join(store.folder, 'tmp')), []);
+    }));
+
+  test('leaves the scratch folder of a process that works', () =>
+    withStore(async (store) => {
+      let scratch = '';
+      await store.withScratchFolder(async (folder) => {
+        scratch = folder;
+        await writeFile(path.join(folder, 'half.gguf'), 'half');
+        const impatient = await openStore(store.folder, { lockTimeoutMs: 50 });
+        await assert.rejects(impatient.gc(), { code: 'BUSY' });
+      });
+      assert.deepEqual(await readdir(path.dirname(scratch)), []);
+    }));
+
   test('follows an image index to its manifests and their layers', () =>
     withStore(async (store) => {
       const variants = [

@@ -1,4 +1,4 @@
-import { lstat, readdir, unlink } from 'node:fs/promises';
+import { lstat, readdir, rmdir, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import type { BlobStore } from '../../core/base/blob-store.ts';
 import { Digest } from '../../core/base/digest.ts';
@@ -34,15 +34,18 @@ export async function collectGarbage(
     .map(digestOfName)
     .filter((digest) => digest !== undefined);
   const garbage = await findGarbage(blobs, entries, present);
-  let freedBytes = 0;
-  // Documents first, and on the disk first: as long as a manifest is there, so is what it refers to.
-  for (const group of [garbage.documents, garbage.others]) {
-    for (const digest of group) freedBytes += await removeFile(layout.blobPath(digest), dryRun);
-    if (!dryRun && group.length > 0) await syncFolder(layout.blobFolder);
-  }
+  // Whoever removed an entry may have been killed before the new index was flushed: were the old one to come back after a
+  // power cut, it would miss what is removed here.
+  if (!dryRun) await onDisk('write', layout.folder, () => syncFolder(layout.folder));
+  // Documents first: who is cut off here leaves few that lack something. None is harmful; whoever lists one looks first.
   const removed = [...garbage.documents, ...garbage.others];
+  let freedBytes = 0;
+  for (const digest of removed) freedBytes += await removeFile(layout.blobPath(digest), dryRun);
+  if (!dryRun && removed.length > 0) {
+    await onDisk('write', layout.blobFolder, () => syncFolder(layout.blobFolder));
+  }
   const tempFiles = (await listFolder(layout.tempFolder)).map((name) => path.join(layout.tempFolder, name));
-  for (const file of tempFiles) freedBytes += await removeFile(file, dryRun);
+  for (const file of tempFiles) freedBytes += await removeTemporary(file, dryRun);
   if (!dryRun) await removeStaleRecords(layout, present, removed);
   return { removed, removedTempFiles: tempFiles.length, freedBytes };
 }
@@ -100,6 +103,17 @@ async function removeFile(file: string, dryRun: boolean): Promise<number> {
     if (!dryRun) await unlink(file);
     return size;
   });
+}
+
+/** A temporary file, or a scratch folder with what is in it. @returns the bytes of its files */
+async function removeTemporary(file: string, dryRun: boolean): Promise<number> {
+  const found = await onDisk('remove', file, () => lstat(file));
+  if (!found.isDirectory()) return removeFile(file, dryRun);
+  let freedBytes = 0;
+  for (const name of await listFolder(file))
+    freedBytes += await removeTemporary(path.join(file, name), dryRun);
+  if (!dryRun) await onDisk('remove', file, () => rmdir(file));
+  return freedBytes;
 }
 
 /** Records of blobs that are gone or never were; the sweep of blobs does not depend on it. */

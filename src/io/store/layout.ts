@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { Digest } from '../../core/base/digest.ts';
-import { makeFolder, syncFolder } from '../files/folder.ts';
+import { makeFolder } from '../files/folder.ts';
 import { isSystemError } from '../files/system-refusal.ts';
 import { corrupt, onDisk } from './disk-error.ts';
 import { kindOf, readSmallFile } from './plain-file.ts';
@@ -78,7 +78,6 @@ export async function claimFolder(layout: Layout): Promise<void> {
 /** Writes `oci-layout`, last of all: its presence means that the rest is there. */
 export async function writeLayoutFile(layout: Layout): Promise<void> {
   await replaceFile(layout, layout.layoutFile, LAYOUT_BYTES, 0o644);
-  await syncFolder(path.dirname(layout.folder));
 }
 
 /**

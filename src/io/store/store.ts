@@ -4,7 +4,7 @@ import type { VerifiedFile } from '../../core/base/engine-port.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import type { OciDescriptor } from '../../core/format/oci.ts';
 import { withFileLock } from '../files/file-lock.ts';
-import { makeFolder } from '../files/folder.ts';
+import { makeFolder, syncFolder, syncNames } from '../files/folder.ts';
 import { type CheckOptions, type CheckReport, checkLayout } from './check.ts';
 import { entryName, readClosure } from './closure.ts';
 import { diskBlobStore } from './disk-blob-store.ts';
@@ -14,11 +14,14 @@ import { collectGarbage, type GcReport } from './gc.ts';
 import { claimFolder, type Layout, layoutOf, verifyLayout, writeLayoutFile } from './layout.ts';
 import { kindOf, readSmallFile } from './plain-file.ts';
 import { acceptEntries, encodeStoreIndex, INDEX_BYTES_MAX, parseStoreIndex } from './store-index.ts';
-import { replaceFile } from './temp-file.ts';
+import { replaceFile, withScratchFolder } from './temp-file.ts';
 import { type OpenVerifiedOptions, openVerified } from './verified-file.ts';
 
 /** A gc of thousands of packages takes seconds; nobody waits longer for an answer without a word. */
 export const LOCK_TIMEOUT_MS = 30_000;
+
+/** `sha256`, `blobs`, the store, and the home in which it lies. */
+const FOLDERS_OF_A_BLOB = 4;
 
 export interface StoreOptions {
   /** How long to wait for another process before BUSY; default `LOCK_TIMEOUT_MS`. */
@@ -47,6 +50,11 @@ export interface Store {
    * to it. Leases may be nested. @throws BUSY when a gc runs longer than the timeout
    */
   withLease<T>(work: () => Promise<T>): Promise<T>;
+  /**
+   * Runs `work` under a lease with an empty folder of its own on the store's file system. The folder goes with
+   * everything in it when `work` ends; if the process is killed meanwhile, at the next gc. @throws DISK_FULL, BUSY
+   */
+  withScratchFolder<T>(work: (folder: string) => Promise<T>): Promise<T>;
   /** Hashes everything; changes nothing. */
   check(options?: CheckOptions): Promise<CheckReport>;
   /** @throws BUSY while somebody holds a lease, STORE_CORRUPT when an entry cannot be followed */
@@ -77,6 +85,7 @@ async function createStore(layout: Layout, lockTimeoutMs: number): Promise<void>
     await onDisk('create', layout.blobFolder, () => makeFolder(layout.blobFolder));
     await requireNoEntries(layout);
     await writeEntries(layout, []);
+    await flushNames(layout);
     await writeLayoutFile(layout);
   });
 }
@@ -105,6 +114,7 @@ function storeOver(layout: Layout, lockTimeoutMs: number): Store {
         ),
       ),
     withLease,
+    withScratchFolder: (work) => withLease(() => withScratchFolder(layout, work)),
     check: (options = {}) =>
       withLeaseIfWritable(withLease, () => checkLayout(layout, blobs, entries, options)),
     gc: ({ dryRun = false } = {}) =>
@@ -138,9 +148,23 @@ async function replaceEntries(
   const before = await readEntries(layout);
   const after = acceptEntries(change(before));
   const known = new Set(before.map(referenceOf));
-  for (const entry of after) if (!known.has(referenceOf(entry))) await requireComplete(blobs, entry);
+  const added = after.filter((entry) => !known.has(referenceOf(entry)));
+  for (const entry of added) await requireComplete(blobs, entry);
+  if (added.length > 0) await flushNames(layout);
   await writeEntries(layout, after);
   return after;
+}
+
+/**
+ * `oci-layout` says that all folders are there, and a new entry relies on it and on the names of blobs. Whoever made them
+ * may have been killed before they were flushed.
+ */
+async function flushNames(layout: Layout): Promise<void> {
+  const { blobFolder } = layout;
+  await onDisk('write', blobFolder, async () => {
+    await syncFolder(blobFolder);
+    await syncNames(blobFolder, FOLDERS_OF_A_BLOB);
+  });
 }
 
 /** What decides which blobs an entry needs; annotations do not. */

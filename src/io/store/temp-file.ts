@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { makeFolder, syncFolder } from '../files/folder.ts';
 import { onDisk } from './disk-error.ts';
@@ -52,6 +52,17 @@ export function openedTempFile(file: string, handle: FileHandle): TempFile {
       await rm(file, { force: true }).catch(() => {});
     },
   };
+}
+
+/** Runs work with an empty folder under `tmp/`. The caller holds the lease. @throws DISK_FULL, PERMISSION_DENIED */
+export async function withScratchFolder<T>(layout: Layout, work: (folder: string) => Promise<T>): Promise<T> {
+  const folder = await newTempPath(layout);
+  await onDisk('create', folder, () => mkdir(folder, { mode: 0o700 }));
+  try {
+    return await work(folder);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 }
 
 /** Replaces a small file of the store as one step: readers see the old one or the new one. @throws DISK_FULL, PERMISSION_DENIED */

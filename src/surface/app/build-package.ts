@@ -13,7 +13,7 @@ import { quantizeWeights } from '../../features/optimize/quantize.ts';
 import type { Freehold } from './freehold.ts';
 import { type GgufWeights, readGgufWeights } from './gguf-weights.ts';
 import { fullReference, installedPackages } from './installed-packages.ts';
-import { fileError, readTextFile } from './local-file.ts';
+import { fileError, readTextFile, requirePlainFile } from './local-file.ts';
 import { describePackage } from './package-description.ts';
 import {
   requireSameContent,
@@ -22,7 +22,6 @@ import {
   withVariant,
   writePackage,
 } from './package-writer.ts';
-import { withScratchFolder } from './scratch-folder.ts';
 
 export interface BuildOptions {
   /** Other content of the same version may be replaced. */
@@ -151,6 +150,7 @@ async function readPlan(modelPath: string): Promise<{ plan: ModelPlan; folder: s
     throw fileError(error, modelPath);
   });
   const file = found.isDirectory() ? path.join(given, 'model.yaml') : given;
+  await requirePlainFile(file);
   const text = await readTextFile(file, {
     bytesMax: 4 * CONFIG_CHARACTERS_MAX,
     hint: 'give the model.yaml, not the weights',
@@ -232,7 +232,7 @@ async function variantWeights(
   const { quantization } = master.weights.description;
   if (quantize === undefined || quantize.label === quantization) return master;
   requireQuantizable(variant, quantize, quantization);
-  return withScratchFolder(await freehold.home.folder('cache'), async (folder) => {
+  return freehold.store.withScratchFolder(async (folder) => {
     freehold.progress({ kind: 'step-started', label: `quantize to ${quantize.label}` });
     const output = path.join(folder, weightsName(plan, quantize.label, 1, 1));
     const { tool } = await quantizeWeights({

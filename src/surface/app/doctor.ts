@@ -1,13 +1,18 @@
 import { execFile } from 'node:child_process';
 import { statfs } from 'node:fs/promises';
 import os from 'node:os';
+import path from 'node:path';
 import { promisify } from 'node:util';
 import { toFreeholdError } from '../../core/base/errors.ts';
 import { locateLibrary } from '../../io/engine/llama/library-folder.ts';
 import { LLAMA_VERSION } from '../../io/engine/llama/llama-layouts.ts';
 import { describeIsolation, probeIsolation } from '../../io/engine/sandbox/launch.ts';
+import { openThreadChoices } from '../../io/home/thread-choices.ts';
 import type { Freehold } from './freehold.ts';
 import { installedPackages } from './installed-packages.ts';
+import { readMachineMemory } from './machine-memory.ts';
+import { sizeText } from './memory-refusal.ts';
+import { defaultBudget, MEMORY_SHARE } from './model-memory.ts';
 import { FREEHOLD_VERSION } from './version.ts';
 
 export interface Finding {
@@ -22,12 +27,16 @@ const NODE_MAJOR_MIN = 24;
 /** The starter model, its package and room to work. */
 const DISK_BYTES_MIN = 1 << 30;
 const PIP_TIMEOUT_MS = 10_000;
+/** More are no use on a screen. */
+const THREAD_CHOICES_SHOWN_MAX = 5;
 
 /** What this machine offers and what is missing. Touches no network. */
 export async function examineMachine(freehold: Freehold): Promise<Finding[]> {
   return [
     runtime(),
     machine(),
+    await guarded('memory', memory),
+    await guarded('threads', () => threads(freehold)),
     await guarded('library', library),
     await guarded('sandbox', sandbox),
     await guarded('home', () => home(freehold)),
@@ -63,6 +72,38 @@ function machine(): Finding {
     subject: 'machine',
     state: 'ok',
     text: `${os.platform()} ${os.arch()}, ${os.availableParallelism()} × ${cpu?.model.trim() ?? 'unknown CPU'}, ${gibibytes} GiB memory`,
+  };
+}
+
+/** The machine's, or what a container leaves of it. */
+async function memory(): Promise<Finding> {
+  const reading = await readMachineMemory();
+  const { limitBytes, availableBytes } = reading;
+  const budgetBytes = defaultBudget(reading);
+  const isShort = availableBytes < budgetBytes / 2;
+  return {
+    subject: 'memory',
+    state: isShort ? 'note' : 'ok',
+    text: `${sizeText(budgetBytes)} for models (${100 * MEMORY_SHARE} % of ${sizeText(limitBytes)}), ${sizeText(availableBytes)} available now`,
+    ...(isShort ? { hint: 'other programs use much of it; a model that does not fit is refused' } : {}),
+  };
+}
+
+/** Measured when a model was first loaded. */
+async function threads({ home: opened }: Freehold): Promise<Finding> {
+  const choices = await openThreadChoices(path.join(opened.path, 'cache')).list();
+  const shown = choices.slice(-THREAD_CHOICES_SHOWN_MAX).map(({ key, decode, batch, tokensPerCpuSecond }) => {
+    const rate = `${tokensPerCpuSecond.toFixed(0)} tokens per CPU second`;
+    return `${key}: ${decode} to write, ${batch} to read (${rate})`;
+  });
+  const more = choices.length > shown.length ? [`and ${choices.length - shown.length} more`] : [];
+  return {
+    subject: 'threads',
+    state: 'ok',
+    text:
+      choices.length === 0
+        ? 'nothing measured yet: the first load of a model does'
+        : [...shown, ...more].join('; '),
   };
 }
 

@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { createWriteStream, read } from 'node:fs';
+import { read } from 'node:fs';
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
 import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError, systemErrorCode } from '../../core/base/errors.ts';
 import { layerPath } from '../../core/format/oci.ts';
+import { syncFolder, syncNames } from '../../io/files/folder.ts';
 import type { Freehold } from './freehold.ts';
 import { fullReference, installedPackages, resolveInstalled } from './installed-packages.ts';
 import { fileError } from './local-file.ts';
@@ -23,7 +23,8 @@ export interface ExportResult {
 
 /**
  * Writes the files of a verified package, `freehold.json` and signatures included, to a plain folder that
- * `freehold install file:FOLDER` and OpenSSF's `model_signing verify` read. The folder appears when it is complete.
+ * `freehold install file:FOLDER` and OpenSSF's `model_signing verify` read. The folder appears when it is complete, and
+ * survives a power cut once this has returned.
  * @throws ALREADY_EXISTS when the folder holds something, and whatever verification throws
  */
 export async function exportPackage(
@@ -43,7 +44,7 @@ export async function exportPackage(
   const failed = (error: unknown) => {
     throw fileError(error, folder);
   };
-  await mkdir(path.dirname(target), { recursive: true }).catch(failed);
+  const made = await mkdir(path.dirname(target), { recursive: true }).catch(failed);
   const partial = `${target}.partial-${randomBytes(6).toString('hex')}`;
   await mkdir(partial).catch(failed);
   const files: string[] = [];
@@ -53,12 +54,23 @@ export async function exportPackage(
       await exportFile(freehold, { ...layer, name }, path.join(partial, name), signal);
       files.push(name);
     }
+    await flushFolders(partial).catch(failed);
     // Replaces an empty folder and nothing else: what came there meanwhile is not ours to remove.
     await rename(partial, target).catch(failed);
+    // The target's name, and those of the folders that were made for it.
+    const above = path.relative(path.dirname(made ?? target), target).split(path.sep);
+    await syncNames(target, above.length).catch(failed);
   } finally {
     await rm(partial, { recursive: true, force: true });
   }
   return { reference: fullReference(item), folder: target, files };
+}
+
+/** The names of the files: their contents are flushed already. */
+async function flushFolders(folder: string): Promise<void> {
+  const items = await readdir(folder, { withFileTypes: true });
+  for (const item of items) if (item.isDirectory()) await flushFolders(path.join(folder, item.name));
+  await syncFolder(folder);
 }
 
 async function requireEmpty(target: string, shown: string): Promise<void> {
@@ -85,10 +97,17 @@ async function exportFile(
   const hash = Digest.begin();
   try {
     await mkdir(path.dirname(target), { recursive: true });
-    const chunks = readChunks(source.fd, (chunk) => hash.update(chunk));
-    await pipeline(chunks, createWriteStream(target, { flags: 'wx' }), { signal });
-    const handle = await open(target, 'r+');
-    await handle.sync().finally(() => handle.close());
+    const handle = await open(target, 'wx');
+    try {
+      for await (const chunk of readChunks(source.fd)) {
+        signal.throwIfAborted();
+        hash.update(chunk);
+        await handle.writeFile(chunk);
+      }
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
   } catch (error) {
     signal.throwIfAborted();
     throw fileError(error, target);
@@ -104,14 +123,12 @@ async function exportFile(
 }
 
 /** Not a stream over the descriptor: when the writer fails, such a stream closes what belongs to somebody else. */
-async function* readChunks(fd: number, onChunk: (chunk: Buffer) => void): AsyncGenerator<Buffer> {
+async function* readChunks(fd: number): AsyncGenerator<Buffer> {
   const readAt = promisify(read);
   for (let position = 0; ; ) {
     const { bytesRead, buffer } = await readAt(fd, Buffer.allocUnsafe(CHUNK_BYTES), 0, CHUNK_BYTES, position);
     if (bytesRead === 0) return;
-    const chunk = buffer.subarray(0, bytesRead);
-    onChunk(chunk);
-    yield chunk;
+    yield buffer.subarray(0, bytesRead);
     position += bytesRead;
   }
 }

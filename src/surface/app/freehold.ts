@@ -1,7 +1,6 @@
 import path from 'node:path';
 import { type Progress, silentProgress } from '../../core/base/progress.ts';
-import { type Catalog, openCatalog } from '../../io/fetch/catalog.ts';
-import { readMirrors } from '../../io/fetch/mirrors.ts';
+import type { Catalog } from '../../io/fetch/catalog.ts';
 import { type Home, openHome, resolveHomePath } from '../../io/home/home.ts';
 import { openStore, type Store } from '../../io/store/store.ts';
 
@@ -40,11 +39,15 @@ export async function openFreehold(options: FreeholdOptions): Promise<Freehold> 
     env: options.env,
     isOffline: options.isOffline === true,
     progress: options.progress ?? silentProgress,
-    catalog: async () =>
-      openCatalog(
+    async catalog() {
+      // Imported here: most commands need neither the catalog nor a YAML parser.
+      const { openCatalog } = await import('../../io/fetch/catalog.ts');
+      const { readMirrors } = await import('../../io/fetch/mirrors.ts');
+      return openCatalog(
         mirrorsFile === undefined
           ? await readMirrors(home.mirrorsPath, false)
           : await readMirrors(path.resolve(mirrorsFile), true),
-      ),
+      );
+    },
   };
 }

@@ -5,6 +5,9 @@ import { compareVersions, shortName } from '../../core/base/ids.ts';
 import { parseReference, type Reference } from '../../core/base/reference.ts';
 import { ANNOTATION, MEDIA_TYPE, type OciDescriptor } from '../../core/format/oci.ts';
 
+/** Keys that signed a package stand in its entry so that `list` need not read bundles; display only, never trust. */
+export const SIGNERS_ANNOTATION = 'org.freehold.signers';
+
 /** One variant in the store, as its entry in `index.json` describes it. None of this is trusted: verification is. */
 export interface InstalledPackage {
   readonly name: string;
@@ -127,4 +130,29 @@ export function resolveInstalled(
   const chosen = bySize.find((item) => item.memoryBytes <= memoryBytesMax) ?? bySize.at(-1);
   if (chosen === undefined) throw new FreeholdError('MODEL_NOT_FOUND', `${text} is not installed`);
   return chosen;
+}
+
+/** Whether a reference means this variant, or another one of the same version. Never throws. */
+export function isVersionMeant(
+  packages: readonly InstalledPackage[],
+  text: string,
+  item: InstalledPackage,
+): boolean {
+  try {
+    const [newest] = selectInstalled(packages, parseReference(text), text);
+    return newest?.name === item.name && newest.version === item.version;
+  } catch {
+    return false;
+  }
+}
+
+/** Of the same version, the largest variant that needs less memory than this one. */
+export function smallerVariant(
+  packages: readonly InstalledPackage[],
+  item: InstalledPackage,
+): InstalledPackage | undefined {
+  return packages
+    .filter(({ name, version }) => name === item.name && version === item.version)
+    .filter(({ memoryBytes }) => memoryBytes < item.memoryBytes)
+    .sort((left, right) => right.memoryBytes - left.memoryBytes)[0];
 }

@@ -32,6 +32,20 @@ test('weights that are a named pipe are refused, not waited for', LIMIT, async (
   });
 });
 
+test('a model.yaml that is a named pipe is refused, not waited for', LIMIT, async (context) => {
+  const folder = await temporaryFolder(context);
+  const freehold = await openFreehold({ env: {}, home: path.join(folder, 'home') });
+  const project = await writeTinyProject(path.join(folder, 'project'));
+  const file = path.join(project, 'model.yaml');
+  await makePipe(file);
+  for (const given of [project, file]) {
+    await assert.rejects(buildPackage(freehold, given, { mayReplace: false, signal }), {
+      code: 'NOT_FOUND',
+      message: /model\.yaml is not a plain file/,
+    });
+  }
+});
+
 test('a document of a folder that is a named pipe is refused, not waited for', LIMIT, async (context) => {
   const folder = await temporaryFolder(context);
   const freehold = await openFreehold({ env: {}, home: path.join(folder, 'home') });

@@ -10,7 +10,7 @@ import { type Freehold, type FreeholdOptions, openFreehold } from './freehold.ts
 import { installReference } from './install-reference.ts';
 import { fullReference } from './installed-packages.ts';
 import { createModelHost, type HostOptions, type LocalModelHost } from './model-host.ts';
-import { listInstalled, type PackageRow } from './store-upkeep.ts';
+import { listInstalled, type PackageRow } from './package-list.ts';
 import { type VerificationReport, verifyReference } from './verify-package.ts';
 
 /** Everything of a generation request but the prompt. */
@@ -35,7 +35,10 @@ export interface OwnedHome {
   readonly path: string;
   /** The models behind the OpenAI-compatible door: hand it to `startServer`. */
   readonly host: ModelHost;
-  /** @throws MODEL_NOT_FOUND, SIGNER_UNTRUSTED, DIGEST_MISMATCH, ENGINE_FAILED, … */
+  /**
+   * The model, loaded. It stays usable when it was unloaded meanwhile: the next request loads it again.
+   * @throws MODEL_NOT_FOUND, SIGNER_UNTRUSTED, DIGEST_MISMATCH, ENGINE_FAILED, OUT_OF_MEMORY, BUSY, …
+   */
   run(reference: string): Promise<OwnedModel>;
   list(): Promise<readonly PackageRow[]>;
   /** `catalog:NAME` or `file:FOLDER`. @returns the full reference of what is installed */
@@ -53,11 +56,15 @@ export type OpenHomeOptions = Partial<FreeholdOptions> & HostOptions;
 
 /**
  * Opens the home folder (`options.home`, else `$FREEHOLD_HOME`, else `~/.freehold`), and makes it at first use.
- * @throws PERMISSION_DENIED, STORE_CORRUPT
+ * Begins to load pinned models; `host.requireReady()` tells when they are.
+ * @throws PERMISSION_DENIED, STORE_CORRUPT; MODEL_NOT_FOUND for a pinned model or the base of an adapter, NOT_FOUND for an
+ *   adapter's file
  */
 export async function openHome(options: OpenHomeOptions = {}): Promise<OwnedHome> {
   const freehold = await openFreehold({ env: process.env, ...options });
-  return ownedHome(freehold, createModelHost(freehold, options));
+  const host = createModelHost(freehold, options);
+  await host.start();
+  return ownedHome(freehold, host);
 }
 
 function ownedHome(freehold: Freehold, host: LocalModelHost): OwnedHome {

@@ -15,7 +15,7 @@ import { ANNOTATION, MEDIA_TYPE, type OciDescriptor } from '../../core/format/oc
 import type { PackageDescriptor } from '../../core/format/package-descriptor.ts';
 import { signedFiles } from '../../core/format/package-verification.ts';
 import type { Store } from '../../io/store/store.ts';
-import { installedPackages } from './installed-packages.ts';
+import { installedPackages, SIGNERS_ANNOTATION } from './installed-packages.ts';
 
 /** A variant whose documents lie in the blob store, ready to be listed in `index.json`. */
 export interface WrittenPackage {
@@ -26,9 +26,6 @@ export interface WrittenPackage {
   /** The entry for `index.json`. */
   readonly entry: OciDescriptor;
 }
-
-/** Keys that signed a package stand in its entry so that `list` need not read bundles; display only, never trust. */
-export const SIGNERS_ANNOTATION = 'org.freehold.signers';
 
 /** Writes descriptor, config and manifest of one variant; its files and signatures must be in the store already. */
 export async function writePackage(
@@ -73,33 +70,68 @@ function publicEntry(entry: OciDescriptor): OciDescriptor {
 /** Other processes change the index as well; each lost race means that one of them got further. */
 const UPDATE_ATTEMPTS_MAX = 100;
 
-/**
- * Replaces the variants of one version in `index.json`, and the version's image index, which follows from them.
- * Call it within a lease that began before the first blob of the new variants was written.
- * @param change from the variants that are there to those that shall be; pure, may run several times
- * @returns the digest of the version's image index, or undefined when no variant is left
- */
+/** What shall become of the variants of one version. */
+export interface VersionChange {
+  readonly name: string;
+  readonly version: string;
+  /** From the variants that are there to those that shall be; pure, may run several times. */
+  readonly change: (variants: readonly OciDescriptor[]) => readonly OciDescriptor[];
+}
+
+/** `updateVersions` for one. @returns the digest of the version's image index, or undefined when no variant is left */
 export async function updateVersion(
   store: Store,
   name: string,
   version: string,
-  change: (variants: readonly OciDescriptor[]) => readonly OciDescriptor[],
+  change: VersionChange['change'],
 ): Promise<Digest | undefined> {
+  const [digest] = await updateVersions(store, [{ name, version, change }]);
+  return digest;
+}
+
+/**
+ * Replaces the variants of versions in `index.json`, and each version's image index, which follows from them; all in one
+ * step, so that a crash leaves either everything as it was or everything as it shall be. Call it within a lease that
+ * began before the first blob of the new variants was written.
+ * @returns for each change the digest of its version's image index, or undefined when no variant is left
+ */
+export async function updateVersions(
+  store: Store,
+  changes: readonly VersionChange[],
+): Promise<(Digest | undefined)[]> {
   for (let attempt = 0; attempt < UPDATE_ATTEMPTS_MAX; attempt++) {
-    const planned = plan(await store.entries(), name, version, change);
-    // The image index must lie in the store before an entry may name it, and it depends on the entries: when another
+    const planned = planAll(await store.entries(), changes);
+    // An image index must lie in the store before an entry may name it, and it depends on the entries: when another
     // process changed them in between, everything is done again.
-    if (planned.index !== undefined)
-      await store.blobs.write(planned.index.bytes, { digest: planned.index.digest });
+    for (const index of planned.indexes) {
+      if (index !== undefined) await store.blobs.write(index.bytes, { digest: index.digest });
+    }
+    const digests = planned.indexes.map((index) => index?.digest);
     let isCurrent = true;
     await store.updateEntries((entries) => {
-      const fresh = plan(entries, name, version, change);
-      isCurrent = fresh.index?.digest === planned.index?.digest;
+      const fresh = planAll(entries, changes);
+      isCurrent = fresh.indexes.every((index, number) => index?.digest === digests[number]);
       return isCurrent ? fresh.entries : entries;
     });
-    if (isCurrent) return planned.index?.digest;
+    if (isCurrent) return digests;
   }
-  throw new FreeholdError('BUSY', `other processes keep changing ${name}@${version}`);
+  const names = changes.map(({ name, version }) => `${name}@${version}`);
+  throw new FreeholdError('BUSY', `other processes keep changing ${names.join(', ')}`);
+}
+
+function planAll(
+  before: readonly OciDescriptor[],
+  changes: readonly VersionChange[],
+): { entries: readonly OciDescriptor[]; indexes: readonly (Document | undefined)[] } {
+  let entries = before;
+  // Several changes may concern one version: only its last image index is ever listed.
+  const latest = new Map<string, Document | undefined>();
+  for (const { name, version, change } of changes) {
+    const planned = plan(entries, name, version, change);
+    entries = planned.entries;
+    latest.set(referenceName(name, version), planned.index);
+  }
+  return { entries, indexes: changes.map(({ name, version }) => latest.get(referenceName(name, version))) };
 }
 
 interface VersionPlan {

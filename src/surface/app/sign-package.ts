@@ -14,7 +14,13 @@ import type { PackageDescriptor } from '../../core/format/package-descriptor.ts'
 import { readPackage, signedFiles } from '../../core/format/package-verification.ts';
 import type { Freehold } from './freehold.ts';
 import { fullReference, installedPackages, selectInstalled } from './installed-packages.ts';
-import { updateVersion, type WrittenPackage, withVariant, writePackage } from './package-writer.ts';
+import {
+  updateVersions,
+  type VersionChange,
+  type WrittenPackage,
+  withVariant,
+  writePackage,
+} from './package-writer.ts';
 
 export interface SignedPackage {
   readonly reference: string;
@@ -39,13 +45,13 @@ export async function signPackages(
   const signed: SignedPackage[] = [];
   await store.withLease(async () => {
     const chosen = selectInstalled(installedPackages(await store.entries()), parseReference(text), text);
+    const changes: VersionChange[] = [];
     for (const item of chosen) {
       signal.throwIfAborted();
       const { descriptor, signatures } = await readPackage(store.blobs, item.manifestDigest);
       const written = await writeSigned(freehold, descriptor, signatures, key);
-      await updateVersion(store, descriptor.name, descriptor.version, (variants) =>
-        withVariant(variants, written.entry),
-      );
+      const { name, version } = descriptor;
+      changes.push({ name, version, change: (variants) => withVariant(variants, written.entry) });
       signed.push({
         reference: fullReference(item),
         contentDigest: written.contentDigest,
@@ -53,6 +59,7 @@ export async function signPackages(
         fingerprint: key.publicKey.fingerprint,
       });
     }
+    await updateVersions(store, changes);
   });
   return signed;
 }

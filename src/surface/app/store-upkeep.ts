@@ -1,6 +1,5 @@
 import { toFreeholdError } from '../../core/base/errors.ts';
 import { parseReference } from '../../core/base/reference.ts';
-import { MANIFEST_BYTES_MAX, parseModelManifest } from '../../core/format/oci.ts';
 import type { Freehold } from './freehold.ts';
 import {
   fullReference,
@@ -8,42 +7,8 @@ import {
   installedPackages,
   selectInstalled,
 } from './installed-packages.ts';
-import { SIGNERS_ANNOTATION, updateVersion } from './package-writer.ts';
+import { updateVersions, type VersionChange } from './package-writer.ts';
 import { verifyInstalled } from './verify-package.ts';
-
-export interface PackageRow {
-  readonly name: string;
-  readonly version: string;
-  readonly variant: string;
-  readonly quantization: string;
-  readonly contentDigest: string;
-  readonly manifestDigest: string;
-  /** Sum over all files; -1 when the manifest cannot be read. */
-  readonly sizeBytes: number;
-  /** Carries a signature; whether it is a good one, verification says. */
-  readonly isSigned: boolean;
-}
-
-/** What is in the store, one row per variant. @throws STORE_CORRUPT */
-export async function listInstalled({ store }: Freehold): Promise<PackageRow[]> {
-  const rows: PackageRow[] = [];
-  for (const item of installedPackages(await store.entries())) {
-    const { name, version, variant, quantization, contentDigest, manifestDigest } = item;
-    const isSigned = item.entry.annotations?.[SIGNERS_ANNOTATION] !== undefined;
-    const sizeBytes = await packageBytes(store, item);
-    rows.push({ name, version, variant, quantization, contentDigest, manifestDigest, sizeBytes, isSigned });
-  }
-  return rows;
-}
-
-async function packageBytes(store: Freehold['store'], item: InstalledPackage): Promise<number> {
-  try {
-    const manifest = parseModelManifest(await store.blobs.readAll(item.manifestDigest, MANIFEST_BYTES_MAX));
-    return manifest.layers.reduce((sum, layer) => sum + layer.size, 0);
-  } catch {
-    return -1;
-  }
-}
 
 export interface RemoveResult {
   readonly packages: readonly InstalledPackage[];
@@ -58,24 +23,29 @@ export async function removeInstalled(
 ): Promise<RemoveResult> {
   const chosen = selectInstalled(installedPackages(await store.entries()), parseReference(text), text);
   if (isDryRun) return { packages: chosen, freedBytes: 0 };
-  await store.withLease(async () => {
-    for (const item of chosen) {
-      await updateVersion(store, item.name, item.version, (variants) =>
-        variants.filter((entry) => entry.digest !== item.manifestDigest),
-      );
-    }
-  });
+  const changes = chosen.map(
+    ({ name, version, manifestDigest }): VersionChange => ({
+      name,
+      version,
+      change: (variants) => variants.filter((entry) => entry.digest !== manifestDigest),
+    }),
+  );
+  await store.withLease(() => updateVersions(store, changes));
   const { freedBytes } = await store.gc();
   return { packages: chosen, freedBytes };
 }
 
-/** Removes what no package uses; `isDryRun` only counts. @throws BUSY while an install runs, STORE_CORRUPT */
+/**
+ * Removes what no package uses, and what killed processes left; `isDryRun` only counts.
+ * @throws BUSY while an install runs, STORE_CORRUPT
+ */
 export async function collectGarbage(
-  { store }: Freehold,
+  { store, home }: Freehold,
   isDryRun: boolean,
 ): Promise<{ removed: number; freedBytes: number }> {
   const { removed, removedTempFiles, freedBytes } = await store.gc({ dryRun: isDryRun });
-  return { removed: removed.length + removedTempFiles, freedBytes };
+  const leftovers = isDryRun ? 0 : await home.removeLeftovers();
+  return { removed: removed.length + removedTempFiles + leftovers, freedBytes };
 }
 
 export interface StoreCheck {

@@ -4,7 +4,7 @@ import { type Terminal, withoutControls } from './terminal.ts';
 
 export interface Answer {
   readonly text: string;
-  readonly finish: 'stop' | 'length' | 'cancelled';
+  readonly finish: 'stop' | 'length' | 'tool-calls' | 'cancelled';
   readonly usage?: Usage;
 }
 

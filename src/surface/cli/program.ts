@@ -1,14 +1,10 @@
 import { Command, CommanderError } from 'commander';
 import { FreeholdError, toFreeholdError } from '../../core/base/errors.ts';
-import { type Freehold, openFreehold } from '../app/freehold.ts';
+import type { Freehold } from '../app/freehold.ts';
 import { FREEHOLD_VERSION } from '../app/version.ts';
-import { registerCatalogCommands } from './catalog-commands.ts';
-import { registerPackageCommands } from './package-commands.ts';
+import { registerCommands } from './command-groups.ts';
 import { ProgressBar } from './progress-bar.ts';
-import { registerServeCommands } from './serve-commands.ts';
-import { registerStoreCommands } from './store-commands.ts';
 import { harmless, Terminal, type TerminalStreams } from './terminal.ts';
-import { registerTrustCommands } from './trust-commands.ts';
 
 /** Options that every command takes. */
 interface GlobalOptions {
@@ -45,10 +41,10 @@ export async function runCommandLine(argv: readonly string[], streams: TerminalS
   const abort = new AbortController();
   const stopListening = listenForSignals(abort);
   let exitCode = 0;
-  const program = createProgram(streams, abort.signal, (code) => {
-    exitCode = code;
-  });
   try {
+    const program = await createProgram(streams, abort.signal, argv, (code) => {
+      exitCode = code;
+    });
     await program.parseAsync([...argv], { from: 'user' });
     return exitCode;
   } catch (thrown) {
@@ -58,12 +54,16 @@ export async function runCommandLine(argv: readonly string[], streams: TerminalS
   }
 }
 
-/** The command table: help, completion and dispatch all come from it. */
-export function createProgram(
+/**
+ * The command table: help, completion and dispatch all come from it.
+ * @param argv decides which commands are needed: the table of one verb is read in a third of the time of all
+ */
+export async function createProgram(
   streams: TerminalStreams,
   signal: AbortSignal,
+  argv: readonly string[],
   setExitCode: (code: number) => void,
-): Command {
+): Promise<Command> {
   const program = new Command('freehold')
     .description(
       'Own the AI models you depend on: signed packages, verified before use, served from your own machine.',
@@ -89,6 +89,8 @@ export function createProgram(
       const globals = command.optsWithGlobals<GlobalOptions>();
       const terminal = new Terminal(streams, { json: globals.json === true, quiet: globals.quiet === true });
       const progress = new ProgressBar(terminal, () => performance.now());
+      // Imported here: a version, a help text or a wrong option need no home.
+      const { openFreehold } = await import('../app/freehold.ts');
       const freehold = await openFreehold({
         env: streams.env,
         ...(globals.home === undefined ? {} : { home: globals.home }),
@@ -109,11 +111,7 @@ export function createProgram(
       }
     });
   };
-  registerServeCommands(program, add);
-  registerCatalogCommands(program, add);
-  registerPackageCommands(program, add);
-  registerTrustCommands(program, add);
-  registerStoreCommands(program, add);
+  await registerCommands(program, add, argv);
   return program;
 }
 

@@ -1,14 +1,16 @@
 import { text as readText } from 'node:stream/consumers';
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import type { GenerateRequest, LoadedModel } from '../../core/base/engine-port.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
+import { type AdapterOption, parseAdapterOption } from '../app/adapters.ts';
 import { examineMachine } from '../app/doctor.ts';
 import { readTextFile } from '../app/local-file.ts';
 import { createModelHost, type HostOptions, type LocalModelHost } from '../app/model-host.ts';
 import { chatPrompt, streamAnswer, usageText } from './answer.ts';
 import { Chat } from './chat.ts';
+import { collect, duration, integer, number } from './option-values.ts';
 import type { AddAction, CommandContext } from './program.ts';
-import { type ListenOptions, serveUntilStopped } from './serve.ts';
+import { type ListenOptions, logTo, serveUntilStopped } from './serve.ts';
 import { runUp } from './up.ts';
 
 interface EngineOptions {
@@ -16,6 +18,18 @@ interface EngineOptions {
   readonly requireSandbox?: boolean;
   readonly threads?: number;
   readonly context?: number;
+  /** GiB. */
+  readonly memory?: number;
+  readonly adapter?: AdapterOption[];
+}
+
+interface ServingOptions extends EngineOptions, ListenOptions {
+  readonly parallel?: number;
+  /** Milliseconds. */
+  readonly keepAlive?: number;
+  /** Seconds. */
+  readonly queueTimeout?: number;
+  readonly pin?: string[];
 }
 
 interface RunOptions extends EngineOptions {
@@ -30,19 +44,25 @@ interface RunOptions extends EngineOptions {
 
 /** Models have contexts of at most a few million tokens; a prompt of more characters than this fits none. */
 const INPUT_FILE_BYTES_MAX = 64 * 2 ** 20;
+/** Smaller than any process that holds a model. */
+const MEMORY_GIB_MIN = 0.01;
+/** A pebibyte: more than one machine has. */
+const MEMORY_GIB_MAX = 2 ** 20;
+/** Each has a context of its own; llama.cpp takes at most 256 sequences. */
+const PARALLEL_REQUESTS_MAX = 64;
 
 /** `up`, `run`, `serve`, `doctor`. */
 export function registerServeCommands(program: Command, add: AddAction): void {
   add(
-    withListenOptions(withEngineOptions(program.command('up'))).description(
+    withListenOptions(withServingOptions(withEngineOptions(program.command('up')))).description(
       'first run: fetch the starter model, check it, install it, ask it one question, serve it',
     ),
-    (context, _args, options: EngineOptions & ListenOptions) => runUp(context, hostOptions(options), options),
+    (context, _args, options: ServingOptions) => runUp(context, servingOptions(options), options),
   );
 
   add(
-    withEngineOptions(program.command('run'))
-      .argument('<model>', 'NAME[@VERSION][#VARIANT]')
+    withAdapters(withEngineOptions(program.command('run')))
+      .argument('<model>', 'NAME[@VERSION][#VARIANT], or NAME+ADAPTER')
       .argument('[prompt...]', 'the question; without it: stdin, or a chat on a terminal')
       .option('--system <text>', 'system message')
       .option('--file <path>', 'put the text of a file before the prompt (may be repeated)', collect)
@@ -56,12 +76,16 @@ export function registerServeCommands(program: Command, add: AddAction): void {
   );
 
   add(
-    withListenOptions(withEngineOptions(program.command('serve'))).description(
-      'serve every installed model behind one OpenAI-compatible endpoint',
-    ),
-    async (context, _args, options: EngineOptions & ListenOptions) => {
-      const host = createModelHost(context.freehold, hostOptions(options));
+    withListenOptions(withServingOptions(withAdapters(withEngineOptions(program.command('serve')))))
+      .option('--pin <model>', 'load it at the start and never unload it (may be repeated)', collect)
+      .description('serve every installed model behind one OpenAI-compatible endpoint'),
+    async (context, _args, options: ServingOptions) => {
+      const host = createModelHost(context.freehold, {
+        ...servingOptions(options),
+        log: logTo(context.terminal),
+      });
       try {
+        await host.start();
         return await serveUntilStopped(context, host, options, (url) =>
           context.terminal.result(
             { kind: 'serving', url: `${url}/v1` },
@@ -98,8 +122,40 @@ function withEngineOptions(command: Command): Command {
         .default('warm'),
     )
     .option('--require-sandbox', 'refuse to run with less isolation than the sandbox floor')
-    .option('--threads <count>', 'CPU threads per model', integer(1, 1024))
-    .option('--context <tokens>', 'context length', integer(16, 2 ** 24));
+    .option('--threads <count>', 'CPU threads per model (default: measured)', integer(1, 1024))
+    .option(
+      '--context <tokens>',
+      "context of each request (default: the model's, at most 8192)",
+      integer(16, 2 ** 24),
+    )
+    .option(
+      '--memory <GiB>',
+      'what all loaded models may need together (default: 70 % of what there is)',
+      number(MEMORY_GIB_MIN, MEMORY_GIB_MAX),
+    );
+}
+
+function withAdapters(command: Command): Command {
+  return command.option(
+    '--adapter <model+name=file>',
+    'serve a LoRA adapter (GGUF) over a model, as MODEL+NAME (may be repeated)',
+    (text: string, previous: AdapterOption[] | undefined) => [...(previous ?? []), parseAdapterOption(text)],
+  );
+}
+
+function withServingOptions(command: Command): Command {
+  return command
+    .option(
+      '--parallel <count>',
+      'requests that one model works on at once (default: 4, or fewer where those do not fit)',
+      integer(1, PARALLEL_REQUESTS_MAX),
+    )
+    .option(
+      '--keep-alive <duration>',
+      'how long an unused model stays loaded: 30s, 5m, 2h, 0, never (default: 5m)',
+      duration,
+    )
+    .option('--queue-timeout <seconds>', 'how long a request may wait for its turn', number(0.1, 86_400));
 }
 
 function withListenOptions(command: Command): Command {
@@ -108,12 +164,24 @@ function withListenOptions(command: Command): Command {
     .option('--allow-host <name>', 'a further Host header to answer to (may be repeated)', collect);
 }
 
+function servingOptions(options: ServingOptions): HostOptions {
+  return {
+    ...hostOptions(options),
+    ...(options.parallel === undefined ? {} : { parallelRequests: options.parallel }),
+    ...(options.keepAlive === undefined ? {} : { keepAliveMs: options.keepAlive }),
+    ...(options.queueTimeout === undefined ? {} : { queueTimeoutMs: options.queueTimeout * 1000 }),
+    ...(options.pin === undefined ? {} : { pins: options.pin }),
+  };
+}
+
 function hostOptions(options: EngineOptions): HostOptions {
   return {
     verify: options.verify ?? 'warm',
     requireSandbox: options.requireSandbox === true,
     ...(options.threads === undefined ? {} : { threads: options.threads }),
     ...(options.context === undefined ? {} : { contextTokens: options.context }),
+    ...(options.memory === undefined ? {} : { memoryBytes: Math.floor(options.memory * 2 ** 30) }),
+    ...(options.adapter === undefined ? {} : { adapters: options.adapter }),
   };
 }
 
@@ -123,7 +191,12 @@ async function runModel(
   options: RunOptions,
 ): Promise<number> {
   const { terminal, freehold, signal } = context;
-  const host = createModelHost(freehold, hostOptions(options));
+  // One person asks one question after the other, and may think about the next one for as long as he likes.
+  const host = createModelHost(freehold, {
+    ...hostOptions(options),
+    parallelRequests: 1,
+    keepAliveMs: Number.POSITIVE_INFINITY,
+  });
   try {
     const input = await readPrompt(context, words.join(' '), options.file ?? []);
     const model = await host.use(name, signal);
@@ -195,28 +268,4 @@ function requestOf(options: RunOptions): Omit<GenerateRequest, 'prompt'> {
 
 async function closeQuietly(host: LocalModelHost): Promise<void> {
   await host.close().catch(() => {});
-}
-
-function collect(value: string, previous: string[] | undefined): string[] {
-  return [...(previous ?? []), value];
-}
-
-function number(least: number, most: number) {
-  return (text: string): number => {
-    const value = Number(text);
-    if (text.trim() === '' || !(value >= least && value <= most)) {
-      throw new InvalidArgumentError(`a number from ${least} to ${most}`);
-    }
-    return value;
-  };
-}
-
-function integer(least: number, most: number) {
-  return (text: string): number => {
-    const value = Number(text);
-    if (!/^\d+$/.test(text) || value < least || value > most) {
-      throw new InvalidArgumentError(`a whole number from ${least} to ${most}`);
-    }
-    return value;
-  };
 }

@@ -1,7 +1,7 @@
-import type { LogRecord } from '../../core/base/log.ts';
+import type { Log, LogRecord } from '../../core/base/log.ts';
 import type { LocalModelHost } from '../app/model-host.ts';
 import type { CommandContext } from './program.ts';
-import { harmless } from './terminal.ts';
+import { harmless, type Terminal } from './terminal.ts';
 
 export interface ListenOptions {
   readonly listen: string;
@@ -24,7 +24,7 @@ export async function serveUntilStopped(
     host,
     listen: options.listen,
     allowedHosts: options.allowHost ?? [],
-    log: (record) => terminal.note(logLine(record)),
+    log: logTo(terminal),
   });
   whenReady(server.url);
   if (!signal.aborted) {
@@ -33,6 +33,11 @@ export async function serveUntilStopped(
   terminal.note('\nstopping: running answers may end');
   await server.close();
   return 0;
+}
+
+/** A log that people read on stderr. */
+export function logTo(terminal: Terminal): Log {
+  return (record) => terminal.note(logLine(record));
 }
 
 /** `12:01:07 info request-answered method=POST path=/v1/models status=200`. */

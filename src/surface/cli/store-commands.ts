@@ -1,7 +1,6 @@
 import type { Command } from 'commander';
-import { STARTER_NAME } from '../app/catalog.ts';
 import { fullReference } from '../app/installed-packages.ts';
-import { checkStore, collectGarbage, listInstalled, removeInstalled } from '../app/store-upkeep.ts';
+import { listInstalled } from '../app/package-list.ts';
 import type { AddAction } from './program.ts';
 import { formatBytes, harmless, shortDigest, table } from './terminal.ts';
 
@@ -19,7 +18,7 @@ export function registerStoreCommands(program: Command, add: AddAction): void {
     ]);
     const text =
       rows.length === 0
-        ? `nothing is installed: freehold install catalog:${STARTER_NAME}`
+        ? `nothing is installed: freehold install catalog:${await starterName()}`
         : table(terminal, ['NAME', 'VERSION', 'VARIANT', 'SIZE', 'SIGNED', 'CONTENT'], rows);
     terminal.result(packages, text);
     return 0;
@@ -32,6 +31,7 @@ export function registerStoreCommands(program: Command, add: AddAction): void {
       .option('--dry-run', 'only say what would go')
       .description('remove a package, and the bytes that nothing else uses'),
     async ({ freehold, terminal }, [model = ''], options: { dryRun?: boolean }) => {
+      const { removeInstalled } = await storeUpkeep();
       const removed = await removeInstalled(freehold, model, options.dryRun === true);
       const verb = options.dryRun === true ? 'would remove' : 'removed';
       terminal.result(
@@ -48,6 +48,7 @@ export function registerStoreCommands(program: Command, add: AddAction): void {
   add(
     program.command('check').description('hash every byte in the store again and verify every signature'),
     async ({ freehold, terminal, signal }) => {
+      const { checkStore } = await storeUpkeep();
       const report = await checkStore(freehold, signal);
       terminal.result(
         report,
@@ -68,6 +69,7 @@ export function registerStoreCommands(program: Command, add: AddAction): void {
       .option('--dry-run', 'only say what would go')
       .description('delete bytes that no installed package uses'),
     async ({ freehold, terminal }, _args, options: { dryRun?: boolean }) => {
+      const { collectGarbage } = await storeUpkeep();
       const result = await collectGarbage(freehold, options.dryRun === true);
       const verb = options.dryRun === true ? 'would free' : 'freed';
       terminal.result(result, `${verb} ${formatBytes(result.freedBytes)} in ${result.removed} files`);
@@ -75,3 +77,7 @@ export function registerStoreCommands(program: Command, add: AddAction): void {
     },
   );
 }
+
+// Imported when needed: `list` is what people and scripts call most often, and these are half of its start.
+const storeUpkeep = () => import('../app/store-upkeep.ts');
+const starterName = async () => (await import('../app/catalog.ts')).STARTER_NAME;

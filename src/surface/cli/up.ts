@@ -5,7 +5,7 @@ import { createModelHost, type HostOptions } from '../app/model-host.ts';
 import { streamAnswer, usageText } from './answer.ts';
 import { installAsking } from './catalog-commands.ts';
 import type { CommandContext } from './program.ts';
-import { type ListenOptions, serveUntilStopped } from './serve.ts';
+import { type ListenOptions, logTo, serveUntilStopped } from './serve.ts';
 
 const QUESTION = 'Complete the proverb: A picture is worth';
 /** Enough for the sentence; the first run should not look slow. */
@@ -27,7 +27,16 @@ export async function runUp(
   terminal.note(
     `${terminal.paint('good', '✓', terminal.streams.stderr)} ${reference} is ${installed.isNew ? 'now ' : ''}installed, signature and digests verified`,
   );
-  const host = createModelHost(freehold, engine);
+  let isServing = false;
+  const log = logTo(terminal);
+  const host = createModelHost(freehold, {
+    ...engine,
+    pins: [reference],
+    // What goes well is said in other words before.
+    log: (record) => {
+      if (isServing || record.level === 'warning' || record.level === 'error') log(record);
+    },
+  });
   try {
     const model = await host.use(reference, signal);
     terminal.note(
@@ -48,7 +57,10 @@ export async function runUp(
     if (answer.usage !== undefined)
       terminal.note(terminal.paint('faint', usageText(answer.usage), terminal.streams.stderr));
     if (answer.finish === 'cancelled') return 130;
+    // It is loaded already: this only says so to whoever asks whether the server is ready.
+    await host.start();
     return await serveUntilStopped(context, host, options, (url) => {
+      isServing = true;
       const name = shortName(installed.name);
       terminal.result(
         { kind: 'serving', url: `${url}/v1`, model: name },

@@ -29,8 +29,6 @@ export interface AppEnvironment {
   };
   readonly Variables: {
     requestId: string;
-    /** What `param` names when the prompt as a whole is at fault. */
-    promptParam: string | undefined;
     /** Set by whoever answers with an error. */
     errorCode: string | undefined;
   };

@@ -247,12 +247,15 @@ test('plain completions: several prompts, streamed and not', async () => {
   const chunks = events.slice(0, -1).map((event) => JSON.parse(event));
   assert.deepEqual(
     chunks.map((chunk) => [chunk.choices[0]?.index, chunk.choices[0]?.text, chunk.choices[0]?.finish_reason]),
-    [0, 1]
-      .flatMap((index): unknown[] => [
-        [index, 'Hello', null],
-        [index, ' there', null],
-        [index, '.', null],
-        [index, '', 'stop'],
+    [
+      ['Hello', null],
+      [' there', null],
+      ['.', null],
+      ['', 'stop'],
+    ]
+      .flatMap((rest): unknown[] => [
+        [0, ...rest],
+        [1, ...rest],
       ])
       .concat([[undefined, undefined, undefined]]),
   );
@@ -271,8 +274,8 @@ test('requests that do not fit the model', async () => {
   await assertError(await post('/v1/completions', tokens), 400, 'request_invalid', 'prompt');
   const embedding = { model: 'embedder', input: [5, 1000] };
   await assertError(await post('/v1/embeddings', embedding), 400, 'request_invalid', 'input');
-  const dimensions = { model: 'embedder', input: 'a', dimensions: 2 };
-  await assertError(await post('/v1/embeddings', dimensions), 400, 'unsupported_parameter', 'dimensions');
+  const dimensions = { model: 'embedder', input: 'a', dimensions: 4 };
+  await assertError(await post('/v1/embeddings', dimensions), 400, 'request_invalid', 'dimensions');
 });
 
 test('errors before the first event are HTTP statuses, streamed or not', async () => {
@@ -280,6 +283,8 @@ test('errors before the first event are HTTP statuses, streamed or not', async (
     ['CONTEXT_EXCEEDED', 400, 'context_length_exceeded', 'messages', null],
     ['TEMPLATE_FAILED', 400, 'template_failed', 'messages', null],
     ['ENGINE_LOST', 503, 'engine_lost', null, '2'],
+    ['BUSY', 503, 'busy', null, '2'],
+    ['ADAPTER_INVALID', 500, 'adapter_invalid', 'model', null],
     ['DIGEST_MISMATCH', 500, 'digest_mismatch', null, null],
   ];
   for (const stream of [false, true]) {
@@ -291,6 +296,20 @@ test('errors before the first event are HTTP statuses, streamed or not', async (
       assert.equal(response.headers.get('retry-after'), retryAfter);
     }
   }
+});
+
+test('an input that does not fit names the field of the input', async () => {
+  const { post, host } = createTestApp();
+  const embedder = host.models.get('embedder');
+  assert.ok(embedder !== undefined);
+  embedder.embedFailure = new FreeholdError('CONTEXT_EXCEEDED', 'input 0: 70 tokens, 64 fit');
+  const response = await post('/v1/embeddings', { model: 'embedder', input: 'a' });
+  await assertError(response, 400, 'context_length_exceeded', 'input');
+  const base = host.models.get('base');
+  assert.ok(base !== undefined);
+  base.script = { failure: { at: 0, thrown: new FreeholdError('CONTEXT_EXCEEDED', 'no') } };
+  const completion = await post('/v1/completions', { model: 'base', prompt: 'a' });
+  await assertError(completion, 400, 'context_length_exceeded', 'prompt');
 });
 
 test('a failure in mid-stream is an event, and [DONE] does not follow', async () => {

@@ -12,7 +12,7 @@ export function routeNotFound(context: AppContext): FreeholdError {
 /** The one place where an error becomes an HTTP response. */
 export function answerError(context: AppContext, thrown: unknown, log: Log): Response {
   const error = describeFailure(context, thrown, log);
-  const { status, headers, body } = encodeOpenAiError(error, context.get('promptParam'));
+  const { status, headers, body } = encodeOpenAiError(error);
   for (const [name, value] of Object.entries(headers)) context.header(name, value);
   // The rest of the body was not read, so the connection cannot go on.
   if (error.code === 'BODY_TOO_LARGE') context.header('connection', 'close');

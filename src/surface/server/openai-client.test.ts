@@ -133,9 +133,9 @@ test("errors are the client's own classes, with code and param", async () => {
     );
     return true;
   });
-  await assert.rejects(ask({ tools: [] }), (error) => {
+  await assert.rejects(ask({ functions: [{ name: 'f' }] }), (error) => {
     assert.ok(error instanceof OpenAI.BadRequestError);
-    assert.deepEqual([error.code, error.param], ['unsupported_parameter', 'tools']);
+    assert.deepEqual([error.code, error.param], ['unsupported_parameter', 'functions']);
     return true;
   });
   tested.model.script = {

@@ -1,7 +1,9 @@
 import { Digest } from '../../core/base/digest.ts';
-import type { GenerateRequest, LoadedModel } from '../../core/base/engine-port.ts';
+import type { LoadedModel } from '../../core/base/engine-port.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
+import type { Answer } from '../../core/wire/answer.ts';
 import { parseChatRequest } from '../../core/wire/openai-chat-request.ts';
+import { ChatChunkEncoder, type ChunkEncoder, TextChunkEncoder } from '../../core/wire/openai-chunks.ts';
 import { parseCompletionRequest } from '../../core/wire/openai-completion-request.ts';
 import {
   encodeEmbeddings,
@@ -9,7 +11,9 @@ import {
   requireDimensions,
 } from '../../core/wire/openai-embedding.ts';
 import { encodeOpenAiErrorBody } from '../../core/wire/openai-errors.ts';
-import { parseModelId } from '../../core/wire/openai-generation.ts';
+import type { AnswerRequest } from '../../core/wire/openai-generation.ts';
+import { parseModelId } from '../../core/wire/openai-model-name.ts';
+import { namingInput } from '../../core/wire/openai-params.ts';
 import { requireTokensKnown } from '../../core/wire/openai-prompts.ts';
 import {
   type AnswerEnvelope,
@@ -21,16 +25,15 @@ import {
 import type { App, AppContext, AppOptions } from './app-environment.ts';
 import { encodeEvent, openEventStream } from './event-stream.ts';
 import { describeFailure, refuseOtherMethods } from './failure.ts';
-import { collectAnswer } from './generation.ts';
+import { collectAnswers, encodeFrames, generateChoices } from './generation.ts';
 import { readJsonBody } from './json-body.ts';
-import { encodeChatFrames, encodeTextFrames } from './openai-frames.ts';
 
 /** `/v1/*` as OpenAI's clients call it; `docs/API.md` describes it. */
 export function registerOpenAiRoutes(app: App, options: AppOptions): void {
   app.get('/v1/models', async (context) => context.json(encodeModelList(await options.host.list())));
   app.get('/v1/models/:id{.+}', (context) => answerModel(context, options));
-  app.post('/v1/chat/completions', (context) => answerChat(context, options));
-  app.post('/v1/completions', (context) => answerCompletion(context, options));
+  app.post('/v1/chat/completions', (context) => answerText(context, options, CHAT));
+  app.post('/v1/completions', (context) => answerText(context, options, COMPLETION));
   app.post('/v1/embeddings', (context) => answerEmbeddings(context, options));
   refuseOtherMethods(app, '/v1/models', 'GET');
   refuseOtherMethods(app, '/v1/models/:id{.+}', 'GET');
@@ -46,54 +49,56 @@ async function answerModel(context: AppContext, { host }: AppOptions): Promise<R
   return context.json(encodeModel(summary));
 }
 
-async function answerChat(context: AppContext, options: AppOptions): Promise<Response> {
-  context.set('promptParam', 'messages');
-  const request = parseChatRequest(await readJsonBody(context.req.raw));
+/** What tells the paths apart that answer with text. */
+interface TextPath {
+  readonly idPrefix: 'chatcmpl' | 'cmpl';
+  readonly needsTemplate: boolean;
+  readonly parse: (body: unknown) => AnswerRequest;
+  readonly encodeWhole: (
+    envelope: AnswerEnvelope,
+    request: AnswerRequest,
+    answers: readonly Answer[],
+  ) => object;
+  readonly createEncoder: (envelope: AnswerEnvelope, request: AnswerRequest) => ChunkEncoder;
+}
+
+const CHAT: TextPath = {
+  idPrefix: 'chatcmpl',
+  needsTemplate: true,
+  parse: parseChatRequest,
+  encodeWhole: encodeChatCompletion,
+  createEncoder: (envelope, request) => new ChatChunkEncoder(envelope, request),
+};
+
+const COMPLETION: TextPath = {
+  idPrefix: 'cmpl',
+  needsTemplate: false,
+  parse: parseCompletionRequest,
+  encodeWhole: encodeTextCompletion,
+  createEncoder: (envelope, request) => new TextChunkEncoder(envelope, request),
+};
+
+async function answerText(context: AppContext, options: AppOptions, path: TextPath): Promise<Response> {
+  const request = path.parse(await readJsonBody(context.req.raw));
   const work = beginWork(context);
   const model = await useGenerator(options, request.model, work.signal);
-  if (!model.info.hasChatTemplate) {
+  if (path.needsTemplate && !model.info.hasChatTemplate) {
     throw new FreeholdError('NOT_SUPPORTED', `${request.model} has no chat template`, {
       hint: 'use /v1/completions',
       detail: { param: 'model' },
     });
   }
-  requireKnownTokens(request.generate, model);
-  const envelope = createEnvelope('chatcmpl', request.model, model, options);
-  const events = model.generate(request.generate, work.signal);
+  requireKnownTokens(request, model);
+  const envelope = createEnvelope(path.idPrefix, request.model, model, options);
+  const events = generateChoices(model, request, work.signal);
   if (request.stream) {
-    return streamFrames(context, options, work, encodeChatFrames(envelope, events, request));
-  }
-  const answer = await collectAnswer(events, request.generate.logprobs !== undefined);
-  return context.json(encodeChatCompletion(envelope, answer));
-}
-
-async function answerCompletion(context: AppContext, options: AppOptions): Promise<Response> {
-  context.set('promptParam', 'prompt');
-  const request = parseCompletionRequest(await readJsonBody(context.req.raw));
-  const work = beginWork(context);
-  const model = await useGenerator(options, request.model, work.signal);
-  const generations = request.prompts.map((prompt): GenerateRequest => ({ ...request.generate, prompt }));
-  for (const generation of generations) requireKnownTokens(generation, model);
-  const envelope = createEnvelope('cmpl', request.model, model, options);
-  if (request.stream) {
-    const frames = encodeTextFrames(
-      envelope,
-      generations,
-      (generation) => model.generate(generation, work.signal),
-      request,
-    );
+    const frames = encodeFrames(events, path.createEncoder(envelope, request), request);
     return streamFrames(context, options, work, frames);
   }
-  const answers = [];
-  for (const generation of generations) {
-    const events = model.generate(generation, work.signal);
-    answers.push(await collectAnswer(events, generation.logprobs !== undefined));
-  }
-  return context.json(encodeTextCompletion(envelope, answers));
+  return context.json(path.encodeWhole(envelope, request, await collectAnswers(events, request)));
 }
 
 async function answerEmbeddings(context: AppContext, options: AppOptions): Promise<Response> {
-  context.set('promptParam', 'input');
   const request = parseEmbeddingRequest(await readJsonBody(context.req.raw));
   const { signal } = beginWork(context);
   const model = await options.host.use(request.model, signal);
@@ -101,7 +106,11 @@ async function answerEmbeddings(context: AppContext, options: AppOptions): Promi
   for (const input of request.embed.inputs) {
     if (typeof input !== 'string') requireTokensKnown(input, model.info.vocabularyTokens, 'input');
   }
-  return context.json(encodeEmbeddings(request, await model.embed(request.embed, signal)));
+  try {
+    return context.json(encodeEmbeddings(request, await model.embed(request.embed, signal)));
+  } catch (thrown) {
+    throw namingInput(thrown, 'input');
+  }
 }
 
 /** One request's work: ends when the client hangs up, when the server stops, or when it is abandoned. */
@@ -128,27 +137,30 @@ async function useGenerator({ host }: AppOptions, id: string, signal: AbortSigna
 }
 
 /** Native code indexes its tables with these numbers: check them on this side as well. */
-function requireKnownTokens(request: GenerateRequest, { info }: LoadedModel): void {
-  const biased = Object.keys(request.sampling?.logitBias ?? {}).map(Number);
+function requireKnownTokens({ generations, choicesPerPrompt }: AnswerRequest, { info }: LoadedModel): void {
+  const biased = Object.keys(generations[0]?.sampling?.logitBias ?? {}).map(Number);
   requireTokensKnown(biased, info.vocabularyTokens, 'logit_bias');
-  if (request.prompt.kind === 'tokens') {
-    requireTokensKnown(request.prompt.tokens, info.vocabularyTokens, 'prompt');
+  for (const [index, { prompt }] of generations.entries()) {
+    if (prompt.kind !== 'tokens' || index % choicesPerPrompt !== 0) continue;
+    requireTokensKnown(prompt.tokens, info.vocabularyTokens, 'prompt');
   }
 }
 
 function createEnvelope(
-  prefix: 'chatcmpl' | 'cmpl',
+  prefix: TextPath['idPrefix'],
   id: string,
   model: LoadedModel,
   { clock, random, version }: AppOptions,
 ): AnswerEnvelope {
   const { architecture, parameterCount, contextTokens, vocabularyTokens } = model.info;
   const facts = [version, id, architecture, parameterCount, contextTokens, vocabularyTokens];
+  const randomHex = () => Buffer.from(random(16)).toString('hex');
   return {
-    id: `${prefix}-${Buffer.from(random(16)).toString('hex')}`,
+    id: `${prefix}-${randomHex()}`,
     createdSeconds: Math.floor(clock.nowMs() / 1000),
     model: id,
     fingerprint: `fp_${Digest.hex(Digest.of(JSON.stringify(facts))).slice(0, 10)}`,
+    createCallId: () => `call_${randomHex()}`,
   };
 }
 
@@ -169,7 +181,7 @@ async function streamFrames(
       const error = describeFailure(context, thrown, log);
       const requestId = context.get('requestId');
       log({ level: 'warning', event: 'stream-failed', fields: { requestId, code: error.code } });
-      return encodeEvent(encodeOpenAiErrorBody(error, context.get('promptParam')));
+      return encodeEvent(encodeOpenAiErrorBody(error));
     },
   });
   context.header('content-type', 'text/event-stream; charset=utf-8');

@@ -14,10 +14,32 @@ const ROUTES = [
   ['/v1/embeddings', EMBEDDING_FIELDS, { model: 'embedder', input: 'hi' }],
 ] as const;
 
+/** Values that some field takes, so that what lies behind the first check is reached as well. */
+const ALMOST: fc.Arbitrary<unknown> = fc.constantFrom<unknown>(
+  1,
+  2,
+  16,
+  true,
+  'required',
+  'none',
+  'root ::= "a"',
+  { type: 'json_object' },
+  { type: 'json_schema', json_schema: { name: 'x', schema: {} } },
+  { type: 'function', function: { name: 'f' } },
+  [{ type: 'function', function: { name: 'f', parameters: { type: 'object' } } }],
+  [
+    {
+      role: 'assistant',
+      tool_calls: [{ id: 'c', type: 'function', function: { name: 'f', arguments: '{}' } }],
+    },
+    { role: 'tool', tool_call_id: 'c', content: 'x' },
+  ],
+);
+
 for (const [path, table, minimal] of ROUTES) {
   test(`${path}: no body is a server error, and every refusal is well-formed`, async () => {
     const { post, records } = createTestApp();
-    const anything = fc.jsonValue({ maxDepth: 4 });
+    const anything = fc.oneof(fc.jsonValue({ maxDepth: 4 }), ALMOST);
     const fields = fc.dictionary(fc.oneof(fc.constantFrom(...Object.keys(table)), fc.string()), anything, {
       maxKeys: 5,
     });
@@ -51,6 +73,10 @@ test('mutated texts of a good body are never a server error', async () => {
     stop: ['a'],
     stream: true,
     stream_options: { include_usage: true },
+    n: 2,
+    response_format: { type: 'json_schema', json_schema: { schema: { type: 'object' } } },
+    tools: [{ type: 'function', function: { name: 'f', parameters: {} } }],
+    tool_choice: 'none',
   });
   const mutant = fc
     .tuple(fc.nat(good.length - 1), fc.nat(3), fc.string({ unit: 'binary', maxLength: 3 }))

@@ -34,5 +34,9 @@ export const TOKEN_BYTES_MAX = 1 << 16;
 export const CONTEXT_TOKENS_MAX = 1 << 27;
 /** The widest models have 20,000; products of two widths must stay far below 2⁶³. */
 export const WIDTH_MAX = 1 << 24;
+/** Published adapters have ranks of 1 to 256; one as large as the matrix would be no low-rank adapter any more. */
+export const LORA_RANK_MAX = 4096;
+/** Published adapters have one or two times their rank; far more makes every logit infinite. */
+export const LORA_ALPHA_MAX = 1 << 16;
 /** llama.cpp counts split files in 16 bits; five digits stand in the file name. */
 export const SHARDS_MAX = 65_535;

@@ -52,6 +52,26 @@ export function integerValue(file: GgufKeys, key: string): number {
   return optionalInteger(file, key) ?? missing(file, key);
 }
 
+/** @throws GGUF_INVALID when the value is no integer from `low` to `high`, or missing although required */
+export function integerBetween(
+  file: GgufKeys,
+  key: string,
+  low: number,
+  high: number,
+  isRequired = false,
+): number | undefined {
+  const value = optionalInteger(file, key);
+  if (value === undefined && !isRequired) return undefined;
+  if (value === undefined || value < low || value > high) {
+    throw ggufInvalid(
+      file,
+      key,
+      value === undefined ? 'is missing' : `is ${value} instead of ${low} to ${high}`,
+    );
+  }
+  return value;
+}
+
 /** Integer or float, finite. @throws GGUF_INVALID when the value is no number or not finite */
 export function optionalNumber(file: GgufKeys, key: string): number | undefined {
   const value = file.metadata.get(key);

@@ -1,8 +1,16 @@
 import type { GgufArray } from './gguf-array.ts';
+import { verifyByteTokens } from './gguf-byte-tokens.ts';
 import { TOKEN_BYTES_MAX, VOCABULARY_TOKENS_MAX } from './gguf-limits.ts';
 import { verifyDistinctTexts } from './gguf-token-texts.ts';
 import type { GgufFile } from './gguf-types.ts';
-import { arrayValue, ggufInvalid, optionalArray, optionalInteger, stringValue } from './gguf-values.ts';
+import {
+  arrayValue,
+  ggufInvalid,
+  optionalArray,
+  optionalBoolean,
+  optionalInteger,
+  stringValue,
+} from './gguf-values.ts';
 
 const TOKENS = 'tokenizer.ggml.tokens';
 const SCORES = 'tokenizer.ggml.scores';
@@ -24,6 +32,13 @@ const DEFAULT_IDS: Readonly<Record<string, Readonly<Record<string, number>>>> = 
   plamo2: { bos: 1, eos: 2, unknown: 0, padding: 3 },
 };
 
+/** Which flag adds which token. */
+const ADDED_TOKENS = [
+  ['bos', 'bos'],
+  ['eos', 'eos'],
+  ['seperator', 'sep'],
+] as const;
+
 /**
  * Checks a tokenizer against itself and against the embedding table.
  * @throws GGUF_INVALID naming file and key
@@ -39,7 +54,11 @@ export function verifyVocabulary(file: GgufFile, architecture: string, shards: r
       `is ${declared} instead of 1 to ${VOCABULARY_TOKENS_MAX}`,
     );
   }
-  if (model === 'none' || model === 'no_vocab') return;
+  if (model === 'none' || model === 'no_vocab') {
+    // Nothing but this number says how many rows of logits are made room for.
+    if (declared !== undefined) verifyEmbeddingRows(file, declared, shards);
+    return;
+  }
   const tokens = arrayValue(file, TOKENS, ['string']);
   if (tokens.length === 0 || tokens.length > VOCABULARY_TOKENS_MAX) {
     throw ggufInvalid(file, TOKENS, `has ${tokens.length} tokens instead of 1 to ${VOCABULARY_TOKENS_MAX}`);
@@ -57,6 +76,8 @@ export function verifyVocabulary(file: GgufFile, architecture: string, shards: r
   verifyDistinctTexts(file, TOKENS, tokens);
   optionalArray(file, 'tokenizer.ggml.merges', ['string']);
   verifyTokenIds(file, tokens.length, model);
+  verifyAddedTokens(file, model);
+  verifyByteTokens(file, TOKENS, model, tokens);
   verifyCharsmap(file);
 }
 
@@ -100,6 +121,10 @@ function verifyTokenTexts(file: GgufFile, tokens: GgufArray, model: string): voi
     }
     const type = types?.numberAt(index) ?? 0;
     if (type < 0 || type > BYTE_TOKEN) throw ggufInvalid(file, TOKEN_TYPES, `is ${type} for token ${index}`);
+    // The tokenizer of BERT has no bytes, and aborts when it is to say one.
+    if (type === BYTE_TOKEN && model === 'bert') {
+      throw ggufInvalid(file, TOKEN_TYPES, `is ${type} for token ${index}, and BERT has no byte tokens`);
+    }
     // "<0x-1>" became the index −1 of a table that is written (llama.cpp pull requests 25969 and 26511).
     if (
       type === BYTE_TOKEN &&
@@ -109,6 +134,17 @@ function verifyTokenTexts(file: GgufFile, tokens: GgufArray, model: string): voi
       throw ggufInvalid(file, TOKENS, `has the byte token ${index}, which is not written like <0x0A>`);
     }
     index++;
+  }
+}
+
+/** A token that shall be added before or behind every text, but that there is not, ends the process (`GGML_ASSERT`). */
+function verifyAddedTokens(file: GgufFile, model: string): void {
+  for (const [role, flag] of ADDED_TOKENS) {
+    if (optionalBoolean(file, `tokenizer.ggml.add_${flag}_token`) !== true) continue;
+    const key = `tokenizer.ggml.${role}_token_id`;
+    const hasDefault = DEFAULT_IDS[model]?.[role] !== undefined;
+    if (!file.metadata.has(key) && !hasDefault)
+      throw ggufInvalid(file, key, 'is missing, and is to be added');
   }
 }
 

@@ -14,16 +14,24 @@ import type {
 } from '../../../core/base/engine-port.ts';
 import { FreeholdError } from '../../../core/base/errors.ts';
 import { AnswerText } from '../llama/answer-text.ts';
-import { generateMessage, requireEmbedRequest } from '../llama/generate-message.ts';
+import { generateMessage, mustCall, requireEmbedRequest } from '../llama/generate-message.ts';
+import { GrammarCache } from '../llama/grammar-cache.ts';
 import { contextExceeded, requireKnownTokens } from '../llama/prompt-fit.ts';
+import type { GenerateMessage } from '../llama/protocol.ts';
+import { readToolAnswer } from '../llama/tool-answer.ts';
 import { cancelled, WaitQueue } from '../llama/wait-queue.ts';
 
 export interface FakeEngineOptions {
   readonly purpose?: ModelInfo['purpose'];
   /** Default 4096. A token is a byte, a message costs four more. */
   readonly contextTokens?: number;
-  /** Default: `You said: ` and the end of the prompt, and which variant the seed chose. */
+  /**
+   * Default: `You said: ` and the end of the prompt, and which variant the seed chose. Where a schema or a grammar is
+   * asked for, it must have that form; without it, such requests are refused.
+   */
   readonly reply?: (prompt: Prompt, seed: number) => string;
+  /** Of the one call that it makes where it must call. Default: none. */
+  readonly callArguments?: (name: string, prompt: Prompt) => Readonly<Record<string, unknown>>;
   /** Between tokens, default 0: for tests that cancel, or look at a stream while it runs. */
   readonly tokenDelayMs?: number;
 }
@@ -42,7 +50,8 @@ const CERTAINTY = 0.75;
 export function createFakeEngine(options: FakeEngineOptions = {}): Engine {
   return {
     load: async (request, signal) => {
-      for (const weights of request.weights) {
+      const adapters = request.adapters?.map(({ file }) => file) ?? [];
+      for (const weights of [...request.weights, ...adapters]) {
         const file = await weights.open(signal);
         try {
           await file.requireUnchanged();
@@ -62,11 +71,16 @@ class FakeModel implements LoadedModel {
   readonly #options: FakeEngineOptions;
   readonly #closed = new AbortController();
   readonly #queue: WaitQueue;
+  readonly #grammars = new GrammarCache();
 
   constructor(request: LoadRequest, options: FakeEngineOptions) {
     this.#request = request;
     this.#options = options;
-    this.#queue = new WaitQueue(request.name, 1, WAITING_REQUESTS_MAX);
+    const parallelRequests = request.parallelRequests ?? 1;
+    this.#queue = new WaitQueue(request.name, {
+      slots: parallelRequests,
+      waitingMax: WAITING_REQUESTS_MAX,
+    });
     this.info = {
       architecture: 'fake',
       parameterCount: 0,
@@ -76,6 +90,8 @@ class FakeModel implements LoadedModel {
       hasChatTemplate: true,
       purpose: options.purpose ?? 'generate',
       isolation: 'none: a fake without a process',
+      parallelRequests,
+      adapters: request.adapters?.map(({ name }) => name) ?? [],
     };
   }
 
@@ -84,43 +100,76 @@ class FakeModel implements LoadedModel {
     signal?: AbortSignal,
   ): AsyncGenerator<GenerateEvent, void, undefined> {
     this.#requirePurpose('generate');
-    const message = generateMessage(request, this.#request.defaults, 0, this.info.contextTokens);
-    const leave = await this.#queue.enter(signal);
+    const message = generateMessage(request, {
+      defaults: this.#request.defaults,
+      seed: 0,
+      contextTokens: this.info.contextTokens,
+      adapters: this.info.adapters,
+      grammars: this.#grammars,
+    });
+    const reply = this.#reply(request, message.sampling.temperature === 0 ? 0 : message.sampling.seed);
+    const leave = await this.#queue.enter(signal, request.requester);
     try {
-      const promptTokens = promptLength(request.prompt, this.info);
-      yield { kind: 'started', promptTokens };
-      const seed = message.sampling.temperature === 0 ? 0 : message.sampling.seed;
-      const reply = Buffer.from((this.#options.reply ?? defaultReply)(request.prompt, seed));
-      const room = this.info.contextTokens - promptTokens;
-      const limit = Math.min(message.maxTokens ?? room, room);
-      const text = new AnswerText<GeneratedToken | undefined>(message.stop);
-      const end = (reason: 'stop' | 'length', count: number, stop?: string): GenerateEvent => ({
-        kind: 'finished',
-        reason,
-        ...(stop === undefined ? {} : { stop }),
-        usage: { promptTokens, cachedTokens: 0, completionTokens: count, promptMs: 0, completionMs: 0 },
-      });
-      for (let index = 0; index < limit; index++) {
-        await this.#pause(signal);
-        const byte = reply[index];
-        if (byte === undefined) {
-          yield* visible(text.finish());
-          yield end('stop', index + 1);
-          return;
-        }
-        const token = message.topLogprobs === undefined ? undefined : describe(byte, message.topLogprobs);
-        const piece = text.push(Uint8Array.of(byte), token);
-        yield* visible(piece);
-        if (piece.stop !== undefined) {
-          yield end('stop', index + 1, piece.stop);
-          return;
-        }
-      }
-      yield* visible(text.finish());
-      yield end('length', limit);
+      const events = this.#answer(request.prompt, Buffer.from(reply), message, signal);
+      yield* mustCall(request) ? readToolAnswer(events) : events;
     } finally {
       leave();
     }
+  }
+
+  /** @throws NOT_SUPPORTED for a form that it cannot give an answer */
+  #reply({ prompt, constraint, tools, adapter }: GenerateRequest, seed: number): string {
+    const { reply = defaultReply, callArguments } = this.#options;
+    if (tools !== undefined && tools.choice.kind !== 'none') {
+      const name = tools.choice.kind === 'named' ? tools.choice.name : tools.definitions[0]?.name;
+      const call = { name, arguments: callArguments?.(name ?? '', prompt) ?? {} };
+      return JSON.stringify(tools.isParallel ? [call] : call);
+    }
+    if (constraint?.kind === 'json-object') return JSON.stringify({ reply: reply(prompt, seed) });
+    if (constraint !== undefined && this.#options.reply === undefined) {
+      throw new FreeholdError(
+        'NOT_SUPPORTED',
+        `${this.#request.name} is a fake: it knows no answer of that form`,
+      );
+    }
+    return reply(prompt, seed) + (adapter === undefined ? '' : ` (${adapter})`);
+  }
+
+  async *#answer(
+    prompt: Prompt,
+    reply: Uint8Array,
+    message: Omit<GenerateMessage, 'id'>,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<GenerateEvent, void, undefined> {
+    const promptTokens = promptLength(prompt, this.info);
+    yield { kind: 'started', promptTokens };
+    const room = this.info.contextTokens - promptTokens;
+    const limit = Math.min(message.maxTokens ?? room, room);
+    const text = new AnswerText<GeneratedToken | undefined>(message.stop);
+    const end = (reason: 'stop' | 'length', count: number, stop?: string): GenerateEvent => ({
+      kind: 'finished',
+      reason,
+      ...(stop === undefined ? {} : { stop }),
+      usage: { promptTokens, cachedTokens: 0, completionTokens: count, promptMs: 0, completionMs: 0 },
+    });
+    for (let index = 0; index < limit; index++) {
+      await this.#pause(signal);
+      const byte = reply[index];
+      if (byte === undefined) {
+        yield* visible(text.finish());
+        yield end('stop', index + 1);
+        return;
+      }
+      const token = message.topLogprobs === undefined ? undefined : describe(byte, message.topLogprobs);
+      const piece = text.push(Uint8Array.of(byte), token);
+      yield* visible(piece);
+      if (piece.stop !== undefined) {
+        yield end('stop', index + 1, piece.stop);
+        return;
+      }
+    }
+    yield* visible(text.finish());
+    yield end('length', limit);
   }
 
   async embed(request: EmbedRequest, signal?: AbortSignal): Promise<EmbedResult> {

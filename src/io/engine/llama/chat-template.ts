@@ -1,7 +1,19 @@
 import { Template, tokenize } from '@huggingface/jinja';
-import type { ChatMessage } from '../../../core/base/engine-port.ts';
+import type { ChatMessage, ToolDefinition } from '../../../core/base/engine-port.ts';
 import { FreeholdError } from '../../../core/base/errors.ts';
 import { ContentMarks } from './content-marks.ts';
+import {
+  CALL_FORMS,
+  type CallForm,
+  findCallForm,
+  markDefinition,
+  markMessage,
+  showsTools,
+  templateMessage,
+  templateTool,
+  toolConversation,
+} from './template-tools.ts';
+import { plainConversation, type ToolMessage } from './tool-text.ts';
 
 /** The longest published templates (tools, reasoning) are about 30 kB. */
 export const TEMPLATE_CHARACTERS_MAX = 256 << 10;
@@ -21,12 +33,18 @@ export interface RenderedChat {
 /**
  * A Jinja chat template. It runs in the engine process and can reach nothing there: the interpreter knows its own values
  * only. An endless one is ended by the server, which kills the process.
+ *
+ * Tools and their calls are handed to it in the shape of OpenAI's API, as published templates expect them. Where it does
+ * not show them (many templates of small models do not), they become part of the messages: see `plainConversation`.
  */
 export class ChatTemplate {
   readonly #template: Template;
   readonly #literals: readonly string[];
   readonly #controlTexts: readonly string[];
   readonly #tokens: { readonly bos_token: string; readonly eos_token: string };
+  #showsTools: boolean | undefined;
+  /** Null: it does not show calls and their results. */
+  #callForm: CallForm | null | undefined;
 
   /** @throws TEMPLATE_FAILED when the source is too long or not Jinja */
   constructor(
@@ -47,36 +65,89 @@ export class ChatTemplate {
   }
 
   /**
+   * @param messages calls hold JSON texts of objects, results answer calls before them
    * @param continueLast the text ends with the last message, for the model to go on
+   * @param tools that the model is told of
    * @throws TEMPLATE_FAILED with the template's own words, REQUEST_INVALID
    */
-  render(messages: readonly ChatMessage[], continueLast: boolean): RenderedChat {
-    const written = messages.flatMap((message) => [message.content, message.name ?? '']);
-    const marks = new ContentMarks(this.#controlTexts, this.#literals, written);
-    const lastIndex = messages.length - 1;
-    const marked = messages.map((message, index) => ({
-      role: message.role,
-      content: marks.mark(message.content) + (continueLast && index === lastIndex ? marks.endMark : ''),
-      ...(message.name === undefined ? {} : { name: marks.mark(message.name) }),
-    }));
-    const text = this.#run({ messages: marked, add_generation_prompt: !continueLast, ...this.#tokens });
-    const writtenCharacters = written.reduce((sum, part) => sum + part.length, 0);
-    const charactersMax = RENDERED_CHARACTERS_EXTRA_MAX + RENDERED_CHARACTERS_FACTOR_MAX * writtenCharacters;
+  render(
+    messages: readonly ChatMessage[],
+    continueLast: boolean,
+    tools: readonly ToolDefinition[] = [],
+  ): RenderedChat {
+    const conversation = toolConversation(messages);
+    const written = JSON.stringify([conversation, tools]);
+    const marks = new ContentMarks(this.#controlTexts, this.#literals, [written]);
+    const marked = conversation.map((message) => markMessage(marks, message));
+    const last = marked.at(-1);
+    if (continueLast && last !== undefined) {
+      marked[marked.length - 1] = { ...last, content: last.content + marks.endMark };
+    }
+    const markedTools = tools.map((tool) => markDefinition(marks, tool));
+    const text = marks.restoreEscaped(this.#renderMarked(marked, markedTools, !continueLast));
+    const charactersMax = RENDERED_CHARACTERS_EXTRA_MAX + RENDERED_CHARACTERS_FACTOR_MAX * written.length;
     if (text.length > charactersMax) {
       throw failed(
-        `wrote ${text.length} characters for messages of ${writtenCharacters}, at most ${charactersMax} are allowed`,
+        `wrote ${text.length} characters for messages of ${written.length}, at most ${charactersMax} are allowed`,
       );
     }
     return { text: continueLast ? cutAtEnd(text, marks.endMark) : text, marks };
   }
 
-  #run(variables: Record<string, unknown>): string {
+  /** In the template's own way if it has one and it works, else as plain messages. */
+  #renderMarked(
+    messages: readonly ToolMessage[],
+    tools: readonly ToolDefinition[],
+    opensAnswer: boolean,
+  ): string {
+    const hasCalls = messages.some(({ role, calls }) => role === 'tool' || calls.length > 0);
+    if (tools.length === 0 && !hasCalls)
+      return this.#run(plainConversation(messages, [], 'system'), null, opensAnswer);
+    const attempts: (() => string)[] = [];
+    const callForm = hasCalls ? this.#callFormOf() : CALL_FORMS[0];
+    if (callForm !== null && callForm !== undefined && (tools.length === 0 || this.#canShowTools())) {
+      const shown = tools.length === 0 ? null : tools.map(templateTool);
+      const native = messages.map((message) => templateMessage(message, callForm));
+      attempts.push(() => this.#run(native, shown, opensAnswer));
+    }
+    for (const place of ['system', 'user'] as const) {
+      attempts.push(() => this.#run(plainConversation(messages, tools, place), null, opensAnswer));
+    }
+    return firstThatWorks(attempts);
+  }
+
+  #canShowTools(): boolean {
+    this.#showsTools ??= showsTools((messages, tools) => this.#run(messages, tools, true));
+    return this.#showsTools;
+  }
+
+  #callFormOf(): CallForm | null {
+    if (this.#callForm === undefined) {
+      this.#callForm = findCallForm((messages, tools) => this.#run(messages, tools, true)) ?? null;
+    }
+    return this.#callForm;
+  }
+
+  /** @param tools null as in the library that published templates are written for, where it is never undefined */
+  #run(messages: readonly object[], tools: readonly object[] | null, opensAnswer: boolean): string {
     try {
-      return this.#template.render(variables);
+      return this.#template.render({ messages, tools, add_generation_prompt: opensAnswer, ...this.#tokens });
     } catch (cause) {
       throw failed(`refused the messages: ${reasonOf(cause)}`, cause);
     }
   }
+}
+
+function firstThatWorks(attempts: readonly (() => string)[]): string {
+  let refusal: unknown;
+  for (const attempt of attempts) {
+    try {
+      return attempt();
+    } catch (error) {
+      refusal ??= error;
+    }
+  }
+  throw refusal;
 }
 
 function cutAtEnd(text: string, endMark: string): string {

@@ -34,7 +34,7 @@ class ScriptedChild {
       this.distrusted ??= error;
       this.connection.end(error);
     };
-    this.connection = new ChildConnection(this.#channel, { distrust }, limits);
+    this.connection = new ChildConnection(this.#channel, { distrust, threadsMeasured: () => {} }, limits);
   }
 
   say(...messages: unknown[]): void {

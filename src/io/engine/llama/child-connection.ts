@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { FreeholdError, toFreeholdError } from '../../../core/base/errors.ts';
+import type { ThreadChoice } from '../../../core/base/thread-choices.ts';
 import { type ChildRequest, type RequestMessage, violation } from './child-request.ts';
 import { encodeFrame, FrameReader } from './frames.ts';
 import {
@@ -30,6 +31,8 @@ interface Entry {
 export interface ConnectionOwner {
   /** The child broke the protocol or does not answer: end it. Nothing it says counts any more. */
   distrust(error: FreeholdError): void;
+  /** The child has measured what is best for it. */
+  threadsMeasured(choice: ThreadChoice): void;
 }
 
 export interface ConnectionLimits {
@@ -128,7 +131,8 @@ export class ChildConnection {
       else this.#loaded.reject(new FreeholdError(message.code, message.message));
       return;
     }
-    this.#receiveFor(message);
+    if (message.kind === 'threads-measured') this.#owner.threadsMeasured(message.choice);
+    else this.#receiveFor(message);
   }
 
   #receiveFor(message: RequestMessage): void {

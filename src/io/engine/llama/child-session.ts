@@ -1,35 +1,51 @@
+import { availableParallelism } from 'node:os';
 import type { Duplex } from 'node:stream';
 import { FreeholdError, toFreeholdError } from '../../../core/base/errors.ts';
 import { ChatTemplate } from './chat-template.ts';
-import { runEmbedding } from './embedding.ts';
+import { EmbeddingWorker } from './embedding-worker.ts';
 import { encodeFrame, FrameReader } from './frames.ts';
-import { runGeneration } from './generation.ts';
+import { Generation } from './generation.ts';
+import { readPrompt } from './generation-prompt.ts';
 import { openLibrary } from './llama-library.ts';
 import { loadNativeModel, type NativeModel } from './native-model.ts';
-import { PromptMemory } from './prompt-memory.ts';
 import {
   CHILD_MESSAGE_CHARACTERS_MAX,
   type ChildErrorCode,
   type ChildMessage,
   childErrorCodes,
-  type EmbedMessage,
   type GenerateMessage,
   type LoadMessage,
   PARENT_FRAME_BYTES_MAX,
   type ParentMessage,
   parseParentMessage,
 } from './protocol.ts';
+import { Scheduler } from './scheduler.ts';
+import { type Meter, measureThreads, SpeedWatch } from './thread-measurement.ts';
 
-type WorkMessage = GenerateMessage | EmbedMessage;
+/** What a loaded model works with. */
+interface Loaded {
+  readonly model: NativeModel;
+  readonly template: ChatTemplate | FreeholdError | undefined;
+  readonly scheduler: Scheduler;
+  readonly embedding: EmbeddingWorker;
+  watch: SpeedWatch | undefined;
+}
 
-/** The process that holds one model: takes messages, works on one request after the other. */
+const METER: Meter = {
+  monotonicMs: () => performance.now(),
+  cpuSeconds: () => {
+    const { user, system } = process.cpuUsage();
+    return (user + system) / 1e6;
+  },
+};
+
+/** The process that holds one model: takes messages and works on them, many at once. */
 export class ChildSession {
   readonly #channel: Duplex;
-  #model: NativeModel | undefined;
-  #memory: PromptMemory | undefined;
-  #template: ChatTemplate | FreeholdError | undefined;
-  readonly #pending: WorkMessage[] = [];
-  #runningId: number | undefined;
+  #loaded: Loaded | undefined;
+  /** Requests that came while threads were measured. */
+  #waiting: GenerateMessage[] = [];
+  #isMeasuring = false;
 
   constructor(channel: Duplex) {
     this.#channel = channel;
@@ -46,12 +62,14 @@ export class ChildSession {
   #receive(message: ParentMessage): void {
     switch (message.kind) {
       case 'load':
-        this.#load(message);
+        void this.#load(message);
         return;
       case 'generate':
+        this.#generate(message);
+        return;
       case 'embed':
-        this.#pending.push(message);
-        if (this.#runningId === undefined) void this.#work();
+        if (this.#loaded === undefined) void this.#fail(message.id, notLoaded());
+        else this.#loaded.embedding.start(message);
         return;
       case 'cancel':
         this.#cancel(message.id);
@@ -61,68 +79,122 @@ export class ChildSession {
     }
   }
 
-  #load(message: LoadMessage): void {
+  async #load(message: LoadMessage): Promise<void> {
     try {
       const model = loadNativeModel(openLibrary(message.library), message);
-      this.#model = model;
-      this.#memory = new PromptMemory(model.context);
-      this.#template = readTemplate(message.chatTemplate ?? model.chatTemplate, model);
-      const hasChatTemplate = this.#template !== undefined;
-      void this.#send({ kind: 'loaded', model: { ...model.facts, hasChatTemplate } });
+      const template = readTemplate(message.chatTemplate ?? model.chatTemplate, model);
+      const loaded: Loaded = {
+        model,
+        template,
+        scheduler: this.#scheduler(model),
+        embedding: new EmbeddingWorker(model, {
+          send: (answer) => this.#send([answer]),
+          fail: (id, thrown) => this.#fail(id, thrown),
+        }),
+        watch: undefined,
+      };
+      this.#loaded = loaded;
+      const { tokensPerCpuSecond } = message;
+      if (tokensPerCpuSecond !== undefined) {
+        loaded.watch = new SpeedWatch({ ...message.threads, tokensPerCpuSecond }, METER);
+      }
+      if (message.measuresThreads && message.purpose === 'generate') await this.#measure(loaded);
+      const hasChatTemplate = template !== undefined;
+      await this.#send([{ kind: 'loaded', model: { ...model.facts, hasChatTemplate } }]);
     } catch (thrown) {
-      void this.#send({ kind: 'load-failed', ...describeFailure(thrown) });
+      await this.#send([{ kind: 'load-failed', ...describeFailure(thrown) }]);
+    }
+  }
+
+  #scheduler(model: NativeModel): Scheduler {
+    return new Scheduler({
+      context: model.context,
+      vocabularyTokens: model.facts.vocabularyTokens,
+      send: (messages) => this.#send(messages),
+      fail: (id, thrown) => this.#fail(id, thrown),
+      useAdapter: (adapter) =>
+        model.context.setAdapter(adapter === undefined ? undefined : model.adapters[adapter]),
+      monotonicMs: METER.monotonicMs,
+      onSoloToken: (positions) => this.#loaded?.watch?.onSoloToken(positions),
+      onOther: () => this.#loaded?.watch?.pause(),
+      giveUp: (thrown) => {
+        // The last words of the process stand in the error that its requests fail with.
+        process.stderr.write(`${toFreeholdError(thrown).message}\n`, () => process.exit(1));
+        throw thrown;
+      },
+      onIdle: () => {
+        if (this.#loaded?.watch?.shouldMeasure === true) void this.#measure(this.#loaded);
+      },
+    });
+  }
+
+  /** Finds the best numbers of threads and tells them. Requests that come meanwhile wait, for a moment. */
+  async #measure(loaded: Loaded): Promise<void> {
+    const { model, scheduler } = loaded;
+    this.#isMeasuring = true;
+    try {
+      scheduler.forget();
+      const choice = await measureThreads(
+        { context: model.context, token: 0 },
+        availableParallelism(),
+        METER,
+      );
+      if (choice === undefined) return;
+      if (loaded.watch === undefined) loaded.watch = new SpeedWatch(choice, METER);
+      else loaded.watch.measured(choice);
+      await this.#send([{ kind: 'threads-measured', choice }]);
+    } finally {
+      this.#isMeasuring = false;
+      const waiting = this.#waiting;
+      this.#waiting = [];
+      for (const message of waiting) this.#generate(message);
+    }
+  }
+
+  #generate(message: GenerateMessage): void {
+    const loaded = this.#loaded;
+    if (this.#isMeasuring) {
+      this.#waiting.push(message);
+      return;
+    }
+    try {
+      if (loaded === undefined) throw notLoaded();
+      const { id } = message;
+      const { model } = loaded;
+      const prompt = readPrompt(
+        model,
+        message,
+        () => requireTemplate(loaded.template),
+        () => void this.#send([{ kind: 'rendered', id }]),
+      );
+      if (message.adapter !== undefined && message.adapter >= model.adapters.length) {
+        throw new FreeholdError('REQUEST_INVALID', `there is no adapter ${message.adapter}`);
+      }
+      const constraint = message.grammar === undefined ? undefined : model.constraint(message.grammar);
+      void this.#send([{ kind: 'started', id, promptTokens: prompt.length }]);
+      loaded.scheduler.start(new Generation(model, message, prompt, constraint));
+    } catch (thrown) {
+      void this.#fail(message.id, thrown);
     }
   }
 
   #cancel(id: number): void {
-    if (this.#runningId === id) {
-      this.#model?.context.abort();
-      return;
-    }
-    const index = this.#pending.findIndex((message) => message.id === id);
-    if (index < 0) return;
-    this.#pending.splice(index, 1);
-    void this.#send(cancelled(id));
+    const isKnown =
+      this.#loaded?.scheduler.cancel(id) === true || this.#loaded?.embedding.cancel(id) === true;
+    const index = this.#waiting.findIndex((message) => message.id === id);
+    if (isKnown || index < 0) return;
+    this.#waiting.splice(index, 1);
+    void this.#fail(id, new FreeholdError('CANCELLED', 'cancelled'));
   }
 
-  async #work(): Promise<void> {
-    for (let message = this.#pending.shift(); message !== undefined; message = this.#pending.shift()) {
-      this.#runningId = message.id;
-      this.#model?.context.resume();
-      try {
-        const isDone = await this.#run(message);
-        if (!isDone) await this.#send(cancelled(message.id));
-      } catch (thrown) {
-        await this.#send({ kind: 'failed', id: message.id, ...describeFailure(thrown) });
-      }
-      this.#runningId = undefined;
-    }
+  async #fail(id: number, thrown: unknown): Promise<void> {
+    await this.#send([{ kind: 'failed', id, ...describeFailure(thrown) }]);
   }
 
-  async #run(message: WorkMessage): Promise<boolean> {
-    const model = this.#model;
-    const memory = this.#memory;
-    if (model === undefined || memory === undefined)
-      throw new FreeholdError('INTERNAL', 'no model is loaded');
-    const send = (answer: ChildMessage): Promise<void> => this.#send(answer);
-    if (message.kind === 'embed') return runEmbedding(model, message, send);
-    const template = (): ChatTemplate => this.#requireTemplate();
-    return runGeneration({ model, memory, template, send, monotonicMs: () => performance.now() }, message);
-  }
-
-  #requireTemplate(): ChatTemplate {
-    if (this.#template instanceof FreeholdError) throw this.#template;
-    if (this.#template === undefined) {
-      throw new FreeholdError('NOT_SUPPORTED', 'the model has no chat template, so it cannot take messages', {
-        hint: 'use /v1/completions, or give the package a chatTemplate',
-      });
-    }
-    return this.#template;
-  }
-
-  /** Waits while the server reads slower than the model writes. */
-  async #send(message: ChildMessage): Promise<void> {
-    if (this.#channel.write(encodeFrame(message))) return;
+  /** In one write: a call of the system for each token of each answer would cost more than the rest of it. */
+  async #send(messages: readonly ChildMessage[]): Promise<void> {
+    if (this.#channel.write(Buffer.concat(messages.map(encodeFrame)))) return;
+    // Waits while the server reads slower than the model writes.
     await new Promise<void>((resolve) => this.#channel.once('drain', resolve));
   }
 }
@@ -140,8 +212,16 @@ function readTemplate(
   }
 }
 
-function cancelled(id: number): ChildMessage {
-  return { kind: 'failed', id, code: 'CANCELLED', message: 'cancelled' };
+function requireTemplate(template: ChatTemplate | FreeholdError | undefined): ChatTemplate {
+  if (template instanceof FreeholdError) throw template;
+  if (template !== undefined) return template;
+  throw new FreeholdError('NOT_SUPPORTED', 'the model has no chat template, so it cannot take messages', {
+    hint: 'use /v1/completions, or give the package a chatTemplate',
+  });
+}
+
+function notLoaded(): FreeholdError {
+  return new FreeholdError('INTERNAL', 'no model is loaded');
 }
 
 function describeFailure(thrown: unknown): {

@@ -15,6 +15,8 @@ import { FreeholdError } from '../../../core/base/errors.ts';
 export class ContentMarks {
   readonly #markOf = new Map<string, string>();
   readonly #characterOf = new Map<string, string>();
+  readonly #firsts: RegExp;
+  readonly #marks: RegExp;
   readonly #controlTexts: readonly string[];
   readonly #literals: readonly string[];
   /** One more character that occurs nowhere in the request: says where the last message ends. */
@@ -46,24 +48,38 @@ export class ContentMarks {
       this.#markOf.set(first, mark);
       this.#characterOf.set(mark, first);
     }
+    this.#firsts = anyOf(this.#markOf.keys());
+    this.#marks = anyOf(this.#characterOf.keys());
   }
 
   /** The message with its dangerous characters marked. Same length. */
   mark(content: string): string {
-    let marked = '';
-    for (let index = 0; index < content.length; index++) {
-      const character = content.charAt(index);
-      const mark = this.#markOf.get(character);
-      marked += mark === undefined || this.#isTemplateLiteralAt(content, index) ? character : mark;
-    }
-    return marked;
+    return content.replace(this.#firsts, (character, index: number) =>
+      this.#isTemplateLiteralAt(content, index) ? character : (this.#markOf.get(character) ?? character),
+    );
+  }
+
+  /** As `mark`, of every text in a JSON value, names of members too. */
+  markValue(value: unknown): unknown {
+    if (typeof value === 'string') return this.mark(value);
+    if (Array.isArray(value)) return value.map((item) => this.markValue(item));
+    if (typeof value !== 'object' || value === null) return value;
+    return Object.fromEntries(
+      Object.entries(value).map(([name, member]) => [this.mark(name), this.markValue(member)]),
+    );
+  }
+
+  /** A template that writes JSON in ASCII has spelled the marks as `\\uf8ff`: gives them back. */
+  restoreEscaped(rendered: string): string {
+    return rendered.replace(ESCAPED_PRIVATE_USE, (escaped) => {
+      const character = String.fromCharCode(Number.parseInt(escaped.slice(2), 16));
+      return character === this.endMark || this.#characterOf.has(character) ? character : escaped;
+    });
   }
 
   /** Marks back to characters. */
   unmark(text: string): string {
-    let plain = '';
-    for (const character of text) plain += this.#characterOf.get(character) ?? character;
-    return plain;
+    return text.replace(this.#marks, (mark) => this.#characterOf.get(mark) ?? mark);
   }
 
   /** True when a control token's text stands in `unmark(rendered)` and a message wrote a part of it. */
@@ -82,8 +98,15 @@ export class ContentMarks {
   }
 }
 
+/** Matches one of these UTF-16 units; nothing where there are none. */
+function anyOf(units: Iterable<string>): RegExp {
+  const escapes = Array.from(units, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return new RegExp(`[${escapes.join('')}]`, 'g');
+}
+
 const PRIVATE_USE_FIRST = 0xe000;
 const PRIVATE_USE_LAST = 0xf8ff;
+const ESCAPED_PRIVATE_USE = /\\u(?:e[0-9a-f]|f[0-8])[0-9a-f]{2}/gi;
 
 function unusedCharacters(texts: readonly string[], count: number): string[] {
   const used = new Set<number>();
@@ -91,6 +114,9 @@ function unusedCharacters(texts: readonly string[], count: number): string[] {
     for (let index = 0; index < text.length; index++) {
       const unit = text.charCodeAt(index);
       if (unit >= PRIVATE_USE_FIRST && unit <= PRIVATE_USE_LAST) used.add(unit);
+    }
+    for (const [escaped] of text.matchAll(ESCAPED_PRIVATE_USE)) {
+      used.add(Number.parseInt(escaped.slice(2), 16));
     }
   }
   const free: string[] = [];

@@ -3,59 +3,89 @@ import type {
   GenerateRequest,
   LoadRequest,
   ModelInfo,
-  Prompt,
 } from '../../../core/base/engine-port.ts';
 import { FreeholdError } from '../../../core/base/errors.ts';
 import { STOP_STRING_CHARACTERS_MAX, TOP_LOGPROBS_MAX } from '../../../core/base/request-limits.ts';
+import { requireChat } from './chat-prompt.ts';
+import type { GrammarCache } from './grammar-cache.ts';
 import { contextExceeded } from './prompt-fit.ts';
-import { CONTEXT_TOKENS_MAX, EMBED_INPUTS_MAX, type GenerateMessage, MESSAGES_MAX } from './protocol.ts';
+import { CONTEXT_TOKENS_MAX, EMBED_INPUTS_MAX, type GenerateMessage } from './protocol.ts';
 import { resolveSampling } from './sampling.ts';
 import { STOP_STRINGS_MAX } from './stop-strings.ts';
 
+/** What a request is checked against and completed with. */
+export interface GenerateContext {
+  /** The package's own. */
+  readonly defaults: LoadRequest['defaults'];
+  /** Used when neither request nor package names one. */
+  readonly seed: number;
+  readonly contextTokens: number;
+  /** Names of the adapters, in the order of the load message. */
+  readonly adapters: readonly string[];
+  readonly grammars: GrammarCache;
+}
+
 /**
- * Checks a request and joins it with the package's defaults. Stop strings of the package always hold, since they end
- * the model's turn; those of the request come on top.
- * @param seed used when neither request nor package names one
- * @throws REQUEST_INVALID
+ * Checks a request and joins it with the package's defaults. Stop strings of the package hold besides those of the
+ * request, since they end the model's turn; but not where the answer has a form, which ends by itself: there they could
+ * only cut it inside a string.
+ * @throws REQUEST_INVALID, SCHEMA_NOT_SUPPORTED, GRAMMAR_INVALID
  */
 export function generateMessage(
   request: GenerateRequest,
-  defaults: LoadRequest['defaults'],
-  seed: number,
-  contextTokens: number,
+  { defaults, seed, contextTokens, adapters, grammars }: GenerateContext,
 ): Omit<GenerateMessage, 'id'> {
   const sampling = resolveSampling(request.sampling, defaults);
+  const prompt = requirePrompt(request);
+  const grammar = requireForm(request, grammars);
+  const packageStops = grammar === undefined ? (defaults?.stop ?? []) : [];
   return {
     kind: 'generate',
-    prompt: requirePrompt(request.prompt),
-    sampling: { ...sampling, logitBias: { ...sampling.logitBias }, seed },
+    prompt,
+    sampling: { ...sampling, logitBias: { ...sampling.logitBias }, seed: sampling.seed ?? seed },
     isReproducible: sampling.seed !== undefined || sampling.temperature === 0,
     ...(request.maxTokens === undefined
       ? {}
       : { maxTokens: requireMaxTokens(request.maxTokens, contextTokens) }),
-    stop: requireStops([...(defaults?.stop ?? []), ...(request.stop ?? [])]),
+    stop: requireStops([...packageStops, ...(request.stop ?? [])]),
     ...(request.logprobs === undefined ? {} : { topLogprobs: requireTop(request.logprobs.top) }),
+    ...(grammar === undefined ? {} : { grammar }),
+    ...(request.adapter === undefined ? {} : { adapter: requireAdapter(request.adapter, adapters) }),
   };
 }
 
-function requirePrompt(prompt: Prompt): GenerateMessage['prompt'] {
+/** Whether the answer must be calls: it reads as `readToolAnswer` makes events of it. */
+export function mustCall({ tools }: Pick<GenerateRequest, 'tools'>): boolean {
+  return tools !== undefined && tools.choice.kind !== 'none';
+}
+
+function requirePrompt({ prompt, tools }: GenerateRequest): GenerateMessage['prompt'] {
+  if (prompt.kind !== 'chat' && tools !== undefined) throw invalid('tools need a chat, not a plain prompt');
   switch (prompt.kind) {
     case 'text':
       return { kind: 'text', text: prompt.text };
     case 'tokens':
       requireTokens(prompt.tokens, 'prompt');
       return { kind: 'tokens', tokens: [...prompt.tokens] };
-    case 'chat': {
-      const { messages, continueLast = false } = prompt;
-      if (messages.length === 0 || messages.length > MESSAGES_MAX) {
-        throw invalid(`a chat has 1 to ${MESSAGES_MAX} messages, not ${messages.length}`);
-      }
-      if (continueLast && messages.at(-1)?.role !== 'assistant') {
-        throw invalid('only a last message of the assistant can be continued');
-      }
-      return { kind: 'chat', messages: messages.map((message) => ({ ...message })), continueLast };
-    }
+    case 'chat':
+      return requireChat(prompt, tools);
   }
+}
+
+/** The grammar of an answer that must have a form. */
+function requireForm({ constraint, tools }: GenerateRequest, grammars: GrammarCache): string | undefined {
+  if (tools === undefined || !mustCall({ tools })) {
+    return constraint === undefined ? undefined : grammars.ofConstraint(constraint);
+  }
+  if (constraint === undefined) return grammars.ofTools(tools);
+  throw invalid('an answer that must be a call cannot have another form as well');
+}
+
+function requireAdapter(name: string, adapters: readonly string[]): number {
+  const index = adapters.indexOf(name);
+  if (index >= 0) return index;
+  const known = adapters.length === 0 ? 'the model has none' : `the model has ${adapters.join(', ')}`;
+  throw invalid(`no adapter ${JSON.stringify(name.slice(0, 80))}: ${known}`);
 }
 
 function requireMaxTokens(maxTokens: number, contextTokens: number): number {

@@ -35,16 +35,30 @@ export interface LlamaLibrary {
   /** `fdopen(3)`. */
   openDescriptor(fd: number, mode: string): Pointer | null;
   newContext(model: Pointer, params: ContextParams): Pointer | null;
+  freeContext(context: Pointer): void;
+  /** Bytes of what a sequence remembers. */
+  stateSize(context: Pointer, sequence: number): number;
+  /** @returns bytes written */
+  saveState(context: Pointer, state: Uint8Array, stateBytes: number, sequence: number): number;
+  /** @returns bytes read, 0 when it was refused */
+  restoreState(context: Pointer, state: Uint8Array, stateBytes: number, sequence: number): number;
   decode: Asynchronous<[context: Pointer, batch: LlamaBatch], number>;
   encode: Asynchronous<[context: Pointer, batch: LlamaBatch], number>;
   /** NULL for a position without output. */
   logitsOf(context: Pointer, index: number): Pointer | null;
   embeddingOfSequence(context: Pointer, sequence: number): Pointer | null;
-  contextTokens(context: Pointer): number;
+  contextTokensOfSequence(context: Pointer): number;
+  setThreads(context: Pointer, decode: number, batch: number): void;
+  /** NULL when it is none, or does not fit the model; takes an open file and does not close it. */
+  loadAdapter(model: Pointer, file: Pointer): Pointer | null;
+  /** Replaces the adapter of a context, at full strength; undefined: none. */
+  setAdapter(context: Pointer, adapter: Pointer | undefined): boolean;
   memory(context: Pointer): Pointer | null;
   /** False when the memory cannot forget a part (recurrent models). */
   memoryRemove(memory: Pointer, sequence: number, from: number, to: number): boolean;
   memoryClear(memory: Pointer, alsoData: boolean): void;
+  /** Between sequences with cells of their own: the whole sequence only. */
+  memoryCopy(memory: Pointer, from: number, to: number, fromPosition: number, toPosition: number): void;
   /** The lowest position that is still there, −1 for none. */
   memoryLowestPosition(memory: Pointer, sequence: number): number;
   setAbortCallback(context: Pointer, callback: Pointer, data: Pointer): void;
@@ -79,12 +93,21 @@ export interface LlamaLibrary {
   hasDecoder(model: Pointer): boolean;
   isDiffusion(model: Pointer): boolean;
   chatTemplate(model: Pointer, name: null): string | null;
+  /** NULL when the grammar cannot be read. An empty text gives a sampler that constrains nothing. */
+  newGrammar(vocabulary: Pointer, grammar: string, root: string): Pointer | null;
+  /** `candidates` points to a `llama_token_data_array`; logits of what may not come become −Infinity. */
+  samplerApply(sampler: Pointer, candidates: Pointer): void;
+  /** Ends the process when the grammar does not allow the token: check before. */
+  samplerAccept(sampler: Pointer, token: number): void;
+  samplerFree(sampler: Pointer): void;
   /** Address of a native `bool f(void *data)` that returns whether the byte at `data` is set. */
   readonly byteIsSet: Pointer;
   /** The last lines that llama.cpp logged as warning or error. */
   recentComplaints(): readonly string[];
 }
 
+/** An adapter's own `alpha` is part of its file. */
+const FULL_STRENGTH = [1];
 /** Lines kept for error messages; llama.cpp says why within two or three. */
 const COMPLAINTS_MAX = 12;
 const COMPLAINT_CHARACTERS_MAX = 300;
@@ -122,6 +145,7 @@ export function openLibrary(files: LibraryFiles): LlamaLibrary {
     ...contextFunctions(llama, types),
     ...vocabularyFunctions(llama),
     ...modelFunctions(llama),
+    ...samplerFunctions(llama),
     ...libcFunctions(),
     recentComplaints,
   };
@@ -148,6 +172,8 @@ function loadingFunctions(llama: LibraryHandle, types: LlamaTypes) {
 }
 
 function contextFunctions(llama: LibraryHandle, types: LlamaTypes) {
+  const setAdapters: (context: Pointer, adapters: Pointer[], count: number, scales: number[]) => number =
+    llama.func('llama_set_adapters_lora', 'int32', ['void *', 'void **', 'size_t', 'float *']);
   const asynchronous = (name: string): Asynchronous<[Pointer, LlamaBatch], number> => {
     const call = llama.func(name, 'int32', ['void *', types.batch]);
     return (context, batch) =>
@@ -159,13 +185,27 @@ function contextFunctions(llama: LibraryHandle, types: LlamaTypes) {
       });
   };
   return {
+    freeContext: llama.func('void llama_free(void *)'),
+    stateSize: llama.func('size_t llama_state_seq_get_size(void *, int32_t)'),
+    saveState: llama.func('size_t llama_state_seq_get_data(void *, void *, size_t, int32_t)'),
+    restoreState: llama.func('size_t llama_state_seq_set_data(void *, void *, size_t, int32_t)'),
     decode: asynchronous('llama_decode'),
     encode: asynchronous('llama_encode'),
     logitsOf: llama.func('void *llama_get_logits_ith(void *, int32_t)'),
     embeddingOfSequence: llama.func('void *llama_get_embeddings_seq(void *, int32_t)'),
-    contextTokens: llama.func('uint32_t llama_n_ctx(void *)'),
+    contextTokensOfSequence: llama.func('uint32_t llama_n_ctx_seq(void *)'),
+    setThreads: llama.func('void llama_set_n_threads(void *, int32_t, int32_t)'),
+    loadAdapter: llama.func('void *llama_adapter_lora_init_from_file_ptr(void *, void *)'),
+    setAdapter: (context: Pointer, adapter: Pointer | undefined): boolean =>
+      setAdapters(
+        context,
+        adapter === undefined ? [] : [adapter],
+        adapter === undefined ? 0 : 1,
+        FULL_STRENGTH,
+      ) === 0,
     memory: llama.func('void *llama_get_memory(void *)'),
     memoryRemove: llama.func('bool llama_memory_seq_rm(void *, int32_t, int32_t, int32_t)'),
+    memoryCopy: llama.func('void llama_memory_seq_cp(void *, int32_t, int32_t, int32_t, int32_t)'),
     memoryClear: llama.func('void llama_memory_clear(void *, bool)'),
     memoryLowestPosition: llama.func('int32_t llama_memory_seq_pos_min(void *, int32_t)'),
     setAbortCallback: llama.func('void llama_set_abort_callback(void *, void *, void *)'),
@@ -195,6 +235,15 @@ function modelFunctions(llama: LibraryHandle) {
     hasDecoder: llama.func('bool llama_model_has_decoder(void *)'),
     isDiffusion: llama.func('bool llama_model_is_diffusion(void *)'),
     chatTemplate: llama.func('const char *llama_model_chat_template(void *, const char *)'),
+  };
+}
+
+function samplerFunctions(llama: LibraryHandle) {
+  return {
+    newGrammar: llama.func('void *llama_sampler_init_grammar(void *, const char *, const char *)'),
+    samplerApply: llama.func('void llama_sampler_apply(void *, void *)'),
+    samplerAccept: llama.func('void llama_sampler_accept(void *, int32_t)'),
+    samplerFree: llama.func('void llama_sampler_free(void *)'),
   };
 }
 

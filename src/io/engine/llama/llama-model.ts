@@ -14,18 +14,21 @@ import type { Log } from '../../../core/base/log.ts';
 import type { RunningRequest } from './child-connection.ts';
 import { EmbeddingRequest, GenerationRequest } from './child-request.ts';
 import type { CrashGuard } from './crash-guard.ts';
-import { generateMessage, requireEmbedRequest } from './generate-message.ts';
+import { generateMessage, mustCall, requireEmbedRequest } from './generate-message.ts';
+import { GrammarCache } from './grammar-cache.ts';
 import type { ModelProcess } from './model-process.ts';
+import { readToolAnswer } from './tool-answer.ts';
 import { cancelled, WaitQueue } from './wait-queue.ts';
 
 /** Requests that wait for one model; each may take a minute, and clients give up long before the last. */
 export const WAITING_REQUESTS_MAX = 64;
-/** Sequences that the child works on at once; more with continuous batching. */
-const SLOTS = 1;
-
 export interface LlamaModelOptions {
   readonly name: string;
+  /** Names of the adapters, in the order of the load request. */
+  readonly adapters: readonly string[];
   readonly log: Log;
+  /** How long a request may wait for its turn. */
+  readonly queueTimeoutMs: number;
   readonly guard: CrashGuard;
   /** The package's own defaults. */
   readonly defaults: LoadRequest['defaults'];
@@ -38,14 +41,19 @@ export class LlamaModel implements LoadedModel {
   readonly info: ModelInfo;
   readonly #options: LlamaModelOptions;
   readonly #queue: WaitQueue;
+  readonly #grammars = new GrammarCache();
   #process: ModelProcess | undefined;
   #starting: Promise<ModelProcess> | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(process: ModelProcess, options: LlamaModelOptions) {
     this.#options = options;
-    this.#queue = new WaitQueue(options.name, SLOTS, WAITING_REQUESTS_MAX);
     const { description, facts, isolation } = process;
+    this.#queue = new WaitQueue(options.name, {
+      slots: facts.parallelRequests,
+      waitingMax: WAITING_REQUESTS_MAX,
+      waitMsMax: options.queueTimeoutMs,
+    });
     this.info = {
       architecture: description.architecture,
       parameterCount: description.parameterCount,
@@ -55,6 +63,8 @@ export class LlamaModel implements LoadedModel {
       hasChatTemplate: facts.hasChatTemplate,
       purpose: description.purpose,
       isolation,
+      parallelRequests: facts.parallelRequests,
+      adapters: options.adapters,
     };
     this.#adopt(process);
   }
@@ -69,16 +79,23 @@ export class LlamaModel implements LoadedModel {
     signal?: AbortSignal,
   ): AsyncGenerator<GenerateEvent, void, undefined> {
     this.#requirePurpose('generate');
-    const seed = request.sampling?.seed ?? this.#options.defaults?.seed ?? randomInt(2 ** 32);
-    const message = generateMessage(request, this.#options.defaults, seed, this.info.contextTokens);
+    const message = generateMessage(request, {
+      defaults: this.#options.defaults,
+      seed: randomInt(2 ** 32),
+      contextTokens: this.info.contextTokens,
+      adapters: this.info.adapters,
+      grammars: this.#grammars,
+    });
     const generation = new GenerationRequest(this.info);
     const running = await this.#run(
       (process) => process.connection.start(generation, (id) => ({ ...message, id })),
       signal,
+      request.requester,
     );
     const stopListening = onAbort(signal, () => running.cancel(cancelled(signal)));
     try {
-      yield* generation.events.read();
+      const events = generation.events.read();
+      yield* mustCall(request) ? readToolAnswer(events) : events;
     } finally {
       stopListening();
       // The reader may have left before the end.
@@ -118,8 +135,9 @@ export class LlamaModel implements LoadedModel {
   async #run(
     start: (process: ModelProcess) => RunningRequest,
     signal: AbortSignal | undefined,
+    requester?: string,
   ): Promise<RunningRequest> {
-    const leave = await this.#queue.enter(signal);
+    const leave = await this.#queue.enter(signal, requester);
     try {
       // The process goes on starting for whoever comes next.
       const process = await unlessAborted(this.#liveProcess(), signal, cancelled);

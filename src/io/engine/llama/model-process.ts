@@ -2,12 +2,14 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { LoadRequest } from '../../../core/base/engine-port.ts';
 import { FreeholdError } from '../../../core/base/errors.ts';
+import type { ThreadChoice } from '../../../core/base/thread-choices.ts';
 import type { GgufDescription } from '../../../core/format/gguf/gguf-description.ts';
+import { PARALLEL_REQUESTS_DEFAULT } from '../../../core/format/gguf/memory-estimate.ts';
 import { describeIsolation, type LaunchedChild, launchChild } from '../sandbox/launch.ts';
 import { FIRST_INHERITED_FD } from '../sandbox/launch-order.ts';
 import { ChildConnection, type ConnectionLimits } from './child-connection.ts';
 import type { LibraryFiles } from './library-folder.ts';
-import type { ModelFacts } from './protocol.ts';
+import type { LoadMessage, ModelFacts } from './protocol.ts';
 import { cancelled } from './wait-queue.ts';
 import { type OpenWeights, openWeights } from './weights-files.ts';
 
@@ -31,9 +33,17 @@ const CHILD_SCRIPT = path.join(
 export interface ProcessOrder {
   readonly request: LoadRequest;
   readonly library: LibraryFiles;
-  readonly threads: number;
+  readonly threads: ThreadPlan;
   readonly limits?: ConnectionLimits;
 }
+
+/** What the process is told about threads. */
+export type ThreadPlan =
+  /** The caller's own number, for everything. */
+  | { readonly kind: 'fixed'; readonly count: number }
+  | { readonly kind: 'chosen'; readonly choice: ThreadChoice }
+  /** Measure while loading. @param count for models that are not measured */
+  | { readonly kind: 'measured'; readonly count: number };
 
 /** A live process with a loaded model. */
 export interface ModelProcess {
@@ -54,17 +64,22 @@ const LIMITS: ConnectionLimits = {
 
 /**
  * Opens and verifies the weights, starts a child, and waits until it has them.
+ * @param onThreads called with each measurement: while loading, and again when the machine's load has changed
  * @throws what `Engine.load` throws
  */
-export async function startModelProcess(order: ProcessOrder, signal?: AbortSignal): Promise<ModelProcess> {
+export async function startModelProcess(
+  order: ProcessOrder,
+  onThreads: (choice: ThreadChoice) => void,
+  signal?: AbortSignal,
+): Promise<ModelProcess> {
   const { request } = order;
-  const weights = await openWeights(request.weights, signal);
+  const weights = await openWeights(request, signal);
   try {
     requireServable(request.name, weights.description);
     const child = await launchChild(
       {
         script: CHILD_SCRIPT,
-        inheritFds: weights.descriptors,
+        inheritFds: [...weights.descriptors, ...weights.adapterDescriptors],
         readPaths: [order.library.folder, ...reopenedShards(weights.descriptors)],
         // A failed assertion of ggml would otherwise start a debugger to print a backtrace.
         env: { GGML_NO_BACKTRACE: '1' },
@@ -73,7 +88,7 @@ export async function startModelProcess(order: ProcessOrder, signal?: AbortSigna
       },
       signal,
     );
-    const process = new RunningProcess(child, order, weights.description);
+    const process = new RunningProcess(child, order, weights.description, onThreads);
     try {
       await process.load(order, weights, signal);
     } catch (error) {
@@ -111,14 +126,19 @@ class RunningProcess implements ModelProcess {
   #isClosing = false;
   #distrustedFor: FreeholdError | undefined;
 
-  constructor(child: LaunchedChild, order: ProcessOrder, description: GgufDescription) {
+  constructor(
+    child: LaunchedChild,
+    order: ProcessOrder,
+    description: GgufDescription,
+    onThreads: (choice: ThreadChoice) => void,
+  ) {
     this.#child = child;
     this.#name = order.request.name;
     this.description = description;
     this.isolation = describeIsolation(child.isolation);
     this.connection = new ChildConnection(
       child.channel,
-      { distrust: (error) => this.#distrust(error) },
+      { distrust: (error) => this.#distrust(error), threadsMeasured: onThreads },
       order.limits ?? LIMITS,
     );
     this.gone = new Promise((resolve) => {
@@ -145,14 +165,19 @@ class RunningProcess implements ModelProcess {
 
   async load(order: ProcessOrder, weights: OpenWeights, signal: AbortSignal | undefined): Promise<void> {
     const { request } = order;
+    const inherited = [...weights.descriptors, ...weights.adapterDescriptors].map(
+      (_, index) => FIRST_INHERITED_FD + index,
+    );
     this.connection.send({
       kind: 'load',
       library: order.library,
-      weights: weights.descriptors.map((_, index) => FIRST_INHERITED_FD + index),
+      weights: inherited.slice(0, weights.descriptors.length),
+      adapters: inherited.slice(weights.descriptors.length),
       ...(request.chatTemplate === undefined ? {} : { chatTemplate: request.chatTemplate }),
       purpose: weights.description.purpose,
       ...(request.contextTokens === undefined ? {} : { contextTokens: request.contextTokens }),
-      threads: order.threads,
+      parallelRequests: request.parallelRequests ?? PARALLEL_REQUESTS_DEFAULT,
+      ...encodeThreads(order.threads),
     });
     this.#facts = await this.#withinLimits(this.connection.loaded, signal);
     // Written to between hashing and mapping, or by a process that kept it open: what is mapped is not what was signed.
@@ -220,6 +245,16 @@ class RunningProcess implements ModelProcess {
       { detail: { exitCode: code, signal, output: tail } },
     );
   }
+}
+
+function encodeThreads(
+  plan: ThreadPlan,
+): Pick<LoadMessage, 'threads' | 'measuresThreads' | 'tokensPerCpuSecond'> {
+  if (plan.kind === 'chosen') {
+    const { decode, batch, tokensPerCpuSecond } = plan.choice;
+    return { threads: { decode, batch }, tokensPerCpuSecond, measuresThreads: false };
+  }
+  return { threads: { decode: plan.count, batch: plan.count }, measuresThreads: plan.kind === 'measured' };
 }
 
 function lastLines(output: string): string {

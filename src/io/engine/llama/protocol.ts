@@ -24,10 +24,19 @@ export const CONTEXT_TOKENS_MAX = 1 << 20;
 export const VOCABULARY_TOKENS_MAX = 1 << 22;
 /** Longest chat that makes sense in a context; each message costs at least three tokens. */
 export const MESSAGES_MAX = 65_536;
+/** OpenAI's own limit. */
+export const TOOLS_MAX = 128;
+/** A grammar of a large schema is 100 kB; llama.cpp's parser is linear in it. */
+export const GRAMMAR_CHARACTERS_MAX = 1 << 20;
 /** OpenAI's own limit for one call is 2,048. */
 export const EMBED_INPUTS_MAX = 2048;
 /** llama.cpp knows up to 16,384 for the largest models; twice that. */
 export const EMBEDDING_LENGTH_MAX = 32_768;
+
+/** llama.cpp's own limit is 256; each has a memory of its own. */
+export const PARALLEL_REQUESTS_MAX = 64;
+/** Loaded over one base at once. */
+export const ADAPTERS_MAX = 32;
 
 const requestId = z.int().min(1).max(Number.MAX_SAFE_INTEGER);
 const token = z
@@ -54,10 +63,21 @@ const sampling = z.strictObject({
     .max(2 ** 32 - 1),
 });
 
+const toolCall = z.strictObject({ id: z.string(), name: z.string(), arguments: z.string() });
+
 const chatMessage = z.strictObject({
-  role: z.enum(['system', 'user', 'assistant']),
+  role: z.enum(['system', 'user', 'assistant', 'tool']),
   content: z.string(),
   name: z.string().exactOptional(),
+  toolCalls: z.array(toolCall).exactOptional(),
+  toolCallId: z.string().exactOptional(),
+});
+
+/** What the chat template shows of a tool; the answer's form is the grammar's matter. */
+const toolDefinition = z.strictObject({
+  name: z.string(),
+  description: z.string().exactOptional(),
+  parameters: z.union([z.boolean(), z.record(z.string(), z.unknown())]).exactOptional(),
 });
 
 const prompt = z.discriminatedUnion('kind', [
@@ -65,10 +85,15 @@ const prompt = z.discriminatedUnion('kind', [
     kind: z.literal('chat'),
     messages: z.array(chatMessage).min(1).max(MESSAGES_MAX),
     continueLast: z.boolean(),
+    tools: z.array(toolDefinition).min(1).max(TOOLS_MAX).exactOptional(),
   }),
   z.strictObject({ kind: z.literal('text'), text: z.string() }),
   z.strictObject({ kind: z.literal('tokens'), tokens: z.array(token).max(CONTEXT_TOKENS_MAX) }),
 ]);
+
+const threads = z.int().min(1).max(1024);
+const threadCounts = z.strictObject({ decode: threads, batch: threads });
+const positiveRate = z.number().positive().max(1e9);
 
 const loadMessage = z.strictObject({
   kind: z.literal('load'),
@@ -77,8 +102,15 @@ const loadMessage = z.strictObject({
   weights: z.array(z.int().min(3).max(4096)).min(1),
   chatTemplate: z.string().exactOptional(),
   purpose: z.enum(['generate', 'embed']),
+  /** Descriptors of LoRA adapters, which requests choose by their index. */
+  adapters: z.array(z.int().min(3).max(4096)).max(ADAPTERS_MAX),
   contextTokens: z.int().min(1).max(CONTEXT_TOKENS_MAX).exactOptional(),
-  threads: z.int().min(1).max(1024),
+  parallelRequests: z.int().min(1).max(PARALLEL_REQUESTS_MAX),
+  threads: threadCounts,
+  /** Measure the best numbers instead, and say so. */
+  measuresThreads: z.boolean(),
+  /** What `threads` reached when it was measured; absent: nobody knows. */
+  tokensPerCpuSecond: positiveRate.exactOptional(),
 });
 
 const generateMessage = z.strictObject({
@@ -91,6 +123,14 @@ const generateMessage = z.strictObject({
   maxTokens: count.exactOptional(),
   stop: z.array(z.string().min(1).max(STOP_STRING_CHARACTERS_MAX)).max(STOP_STRINGS_MAX),
   topLogprobs: z.int().min(0).max(TOP_LOGPROBS_MAX).exactOptional(),
+  /** GBNF; the rule `root` is the answer, which ends where it ends. */
+  grammar: z.string().min(1).max(GRAMMAR_CHARACTERS_MAX).exactOptional(),
+  /** Index into the adapters of the load message. */
+  adapter: z
+    .int()
+    .min(0)
+    .max(ADAPTERS_MAX - 1)
+    .exactOptional(),
 });
 
 const embedMessage = z.strictObject({
@@ -117,7 +157,10 @@ export const childErrorCodes = [
   'CONTEXT_EXCEEDED',
   'TEMPLATE_FAILED',
   'REQUEST_INVALID',
+  'SCHEMA_NOT_SUPPORTED',
+  'GRAMMAR_INVALID',
   'NOT_SUPPORTED',
+  'ADAPTER_INVALID',
   'ENGINE_FAILED',
   'OUT_OF_MEMORY',
   'PLATFORM_UNSUPPORTED',
@@ -155,11 +198,16 @@ const modelFacts = z.strictObject({
   vocabularyTokens: z.int().min(0).max(VOCABULARY_TOKENS_MAX),
   embeddingLength: z.int().min(0).max(EMBEDDING_LENGTH_MAX),
   hasChatTemplate: z.boolean(),
+  parallelRequests: z.int().min(1).max(PARALLEL_REQUESTS_MAX),
 });
+
+const threadChoice = z.strictObject({ decode: threads, batch: threads, tokensPerCpuSecond: positiveRate });
 
 const childMessage = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('loaded'), model: modelFacts }),
   z.strictObject({ kind: z.literal('load-failed'), ...failure }),
+  /** After loading, and again when the machine's load has changed. */
+  z.strictObject({ kind: z.literal('threads-measured'), choice: threadChoice }),
   /** The chat template has returned: its watchdog can rest. */
   z.strictObject({ kind: z.literal('rendered'), id: requestId }),
   z.strictObject({ kind: z.literal('started'), id: requestId, promptTokens: count }),

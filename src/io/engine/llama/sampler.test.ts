@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { randomStream } from './random-stream.ts';
+import { Sampler } from './sampler.ts';
+import { resolveSampling, SAMPLING_DEFAULTS } from './sampling.ts';
 import {
   cutMinP,
   cutTopK,
@@ -10,9 +12,7 @@ import {
   everyToken,
   indexOfLargest,
   logSumExp,
-  Sampler,
-} from './sampler.ts';
-import { resolveSampling, SAMPLING_DEFAULTS } from './sampling.ts';
+} from './token-candidates.ts';
 
 const NEUTRAL = { ...SAMPLING_DEFAULTS, temperature: 1, topP: 1, topK: 0, minP: 0 };
 

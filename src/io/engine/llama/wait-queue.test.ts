@@ -5,7 +5,7 @@ import { CRASH_PAUSE_MS, CRASH_WINDOW_MS, CrashGuard } from './crash-guard.ts';
 import { WaitQueue } from './wait-queue.ts';
 
 test('one at a time, first come first served', async () => {
-  const queue = new WaitQueue('m', 1, 10);
+  const queue = new WaitQueue('m', { slots: 1, waitingMax: 10 });
   const order: string[] = [];
   const work = async (name: string) => {
     const leave = await queue.enter();
@@ -20,7 +20,7 @@ test('one at a time, first come first served', async () => {
 });
 
 test('several slots', async () => {
-  const queue = new WaitQueue('m', 2, 10);
+  const queue = new WaitQueue('m', { slots: 2, waitingMax: 10 });
   const [first] = [await queue.enter(), await queue.enter()];
   let isIn = false;
   const third = queue.enter().then(() => {
@@ -33,7 +33,7 @@ test('several slots', async () => {
 });
 
 test('the queue is bounded; who gives up leaves it at once', async () => {
-  const queue = new WaitQueue('m', 1, 2);
+  const queue = new WaitQueue('m', { slots: 1, waitingMax: 2 });
   const leave = await queue.enter();
   const abort = new AbortController();
   const second = queue.enter(abort.signal);
@@ -49,7 +49,7 @@ test('the queue is bounded; who gives up leaves it at once', async () => {
 });
 
 test('a closed queue fails those who wait and those who come', async () => {
-  const queue = new WaitQueue('m', 1, 2);
+  const queue = new WaitQueue('m', { slots: 1, waitingMax: 2 });
   await queue.enter();
   const second = queue.enter();
   queue.close(new FreeholdError('CANCELLED', 'closed'));
@@ -83,4 +83,31 @@ test('deaths far apart pause nothing', () => {
     guard.recordDeath();
     nowMs += CRASH_WINDOW_MS;
   }
+});
+
+test('who asks much waits for himself: a free slot goes to whoever has the fewest at work', async () => {
+  const queue = new WaitQueue('m', { slots: 2, waitingMax: 10 });
+  const served: string[] = [];
+  const leaves: (() => void)[] = [];
+  const ask = (requester: string) =>
+    queue.enter(undefined, requester).then((leave) => {
+      served.push(requester);
+      leaves.push(leave);
+    });
+  const asked = ['a', 'a', 'a', 'a', 'b', 'c'].map(ask);
+  for (let turn = 0; turn < asked.length; turn++) {
+    await new Promise((resolve) => setImmediate(resolve));
+    leaves.shift()?.();
+  }
+  await Promise.all(asked);
+  // When both of a's are done, a has as few as c and came before.
+  assert.deepEqual(served, ['a', 'a', 'b', 'a', 'c', 'a']);
+});
+
+test('nobody waits longer than the limit', async () => {
+  const queue = new WaitQueue('m', { slots: 1, waitingMax: 10, waitMsMax: 20 });
+  const leave = await queue.enter();
+  await assert.rejects(queue.enter(), { code: 'BUSY', detail: { waitedMs: 20, slots: 1, waiting: 1 } });
+  leave();
+  (await queue.enter())();
 });

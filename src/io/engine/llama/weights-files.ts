@@ -1,8 +1,9 @@
 import { read } from 'node:fs';
 import { promisify } from 'node:util';
 import { type ByteSource, requireRange } from '../../../core/base/byte-source.ts';
-import type { VerifiedFile, WeightsFile } from '../../../core/base/engine-port.ts';
+import type { LoadRequest, VerifiedFile, WeightsFile } from '../../../core/base/engine-port.ts';
 import { FreeholdError } from '../../../core/base/errors.ts';
+import { verifyAdapter } from '../../../core/format/gguf/adapter-verification.ts';
 import type { GgufDescription } from '../../../core/format/gguf/gguf-description.ts';
 import { readGguf } from '../../../core/format/gguf/gguf-reader.ts';
 import type { GgufFile } from '../../../core/format/gguf/gguf-types.ts';
@@ -10,21 +11,24 @@ import { verifyModelGguf } from '../../../core/format/gguf/gguf-verification.ts'
 
 const readDescriptor = promisify(read);
 
-/** The weights of one model, open, hashed, and with a header that native code may see. */
+/** The weights and adapters of one model, open, hashed, and with headers that native code may see. */
 export interface OpenWeights {
   readonly description: GgufDescription;
+  /** Of all shards, in order. */
   readonly descriptors: readonly number[];
+  readonly adapterDescriptors: readonly number[];
   /** @throws DIGEST_MISMATCH naming the file */
   requireUnchanged(): Promise<void>;
   close(): Promise<void>;
 }
 
 /**
- * Opens all shards and reads their headers through the very descriptors that the child gets.
- * @throws NOT_FOUND, DIGEST_MISMATCH, SIZE_MISMATCH, GGUF_INVALID, GGUF_LIMIT, each naming the file; CANCELLED
+ * Opens all files and reads their headers through the very descriptors that the child gets.
+ * @throws NOT_FOUND, DIGEST_MISMATCH, SIZE_MISMATCH, GGUF_INVALID, GGUF_LIMIT, ADAPTER_INVALID, each naming the file;
+ * CANCELLED
  */
 export async function openWeights(
-  weights: readonly WeightsFile[],
+  { weights, adapters = [] }: Pick<LoadRequest, 'weights' | 'adapters'>,
   signal?: AbortSignal,
 ): Promise<OpenWeights> {
   if (weights.length === 0) throw new FreeholdError('ENGINE_FAILED', 'the model has no weights');
@@ -32,16 +36,21 @@ export async function openWeights(
   const close = async (): Promise<void> => {
     await Promise.allSettled(files.map((file) => file.close()));
   };
+  const open = async (wanted: WeightsFile): Promise<GgufFile> => {
+    const file = await wanted.open(signal);
+    files.push(file);
+    return readGguf(descriptorSource(file), wanted.name);
+  };
   try {
     const headers: GgufFile[] = [];
-    for (const shard of weights) {
-      const file = await shard.open(signal);
-      files.push(file);
-      headers.push(await readGguf(descriptorSource(file), shard.name));
-    }
+    for (const shard of weights) headers.push(await open(shard));
+    const description = verifyModelGguf(headers);
+    for (const adapter of adapters) verifyAdapter(await open(adapter.file), headers);
+    const descriptors = files.map((file) => file.fd);
     return {
-      description: verifyModelGguf(headers),
-      descriptors: files.map((file) => file.fd),
+      description,
+      descriptors: descriptors.slice(0, weights.length),
+      adapterDescriptors: descriptors.slice(weights.length),
       requireUnchanged: async () => {
         for (const file of files) await file.requireUnchanged();
       },

@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import type { JsonSchema } from '../src/core/base/engine-port.ts';
+import { requireGrammar } from '../src/core/grammar/gbnf.ts';
+import { compileJsonSchema, JSON_OBJECT_GRAMMAR } from '../src/core/grammar/json-schema.ts';
+import { ToolCallReader } from '../src/core/grammar/tool-call-reader.ts';
+import { compileToolCalls } from '../src/core/grammar/tool-calls.ts';
+import { locateLibrary } from '../src/io/engine/llama/library-folder.ts';
+import { openLibrary } from '../src/io/engine/llama/llama-library.ts';
+import { loadNativeGrammar, type NativeGrammar, randomAnswer, takesText } from './fixtures/grammar-native.ts';
+import { checkRandomAnswers } from './fixtures/grammar-native-run.ts';
+import { llamaLibraryMissing } from './fixtures/llama-library.ts';
+import { seededRandom } from './fixtures/random.ts';
+import { realModel } from './fixtures/real-models.ts';
+import { skipUnlessCi } from './fixtures/skip.ts';
+import { writeTinyModel } from './fixtures/tiny-model.ts';
+
+const skip = skipUnlessCi(llamaLibraryMissing());
+let folder: string;
+let tiny: NativeGrammar;
+let starter: NativeGrammar;
+
+before(async () => {
+  if (skip !== false) return;
+  folder = await mkdtemp(path.join(tmpdir(), 'freehold-grammar-native-'));
+  const library = openLibrary(locateLibrary());
+  tiny = loadNativeGrammar(library, await writeTinyModel(path.join(folder, 'tiny.gguf')));
+  starter = loadNativeGrammar(library, await realModel('smollm2-135m-instruct'));
+});
+after(async () => {
+  if (skip === false) await rm(folder, { recursive: true });
+});
+
+test('llama.cpp takes our grammars, and random tokens make valid values: 50 schemas, byte tokens', {
+  skip,
+}, () => {
+  checkRandomAnswers(tiny, 50, 1);
+});
+
+test('the same with the vocabulary of the starter model, whose tokens cross the borders of rules', {
+  skip,
+}, () => {
+  checkRandomAnswers(starter, 6, 2);
+});
+
+test('random tokens under the grammar of any object make an object', { skip }, () => {
+  requireGrammar(JSON_OBJECT_GRAMMAR);
+  for (let seed = 0; seed < 10; seed++) {
+    const value: unknown = JSON.parse(randomAnswer(tiny, JSON_OBJECT_GRAMMAR, seededRandom(seed)) ?? '');
+    assert.ok(typeof value === 'object' && value !== null && !Array.isArray(value));
+  }
+});
+
+test('random tokens under the grammar of tool calls are read as tool calls', { skip }, () => {
+  const parameters = { type: 'object', properties: { x: { type: 'integer' } }, required: ['x'] };
+  for (const isParallel of [false, true]) {
+    const gbnf = compileToolCalls({
+      definitions: [{ name: 'move "now"', parameters }, { name: 'stop' }],
+      choice: { kind: 'required' },
+      isParallel,
+    });
+    requireGrammar(gbnf);
+    for (let seed = 0; seed < 5; seed++) {
+      const reader = new ToolCallReader();
+      const text = randomAnswer(tiny, gbnf, seededRandom(seed)) ?? '';
+      const events = reader.push(text);
+      assert.ok(events.some(({ kind }) => kind === 'tool-call'));
+      assert.deepEqual(reader.finish(), { isComplete: true }, text);
+    }
+  }
+});
+
+test('what is at a limit of ours is no trouble for llama.cpp', { skip }, () => {
+  const members = Array.from({ length: 2_000 }, (_, index) => [`member${index}`, { type: 'integer' }]);
+  const words = Array.from({ length: 10_000 }, (_, index) => `word ${index * 7919}`);
+  const cases: [schema: JsonSchema, fitting: unknown, other: unknown][] = [
+    [{ type: 'string', minLength: 1_500, maxLength: 60_000 }, 'é'.repeat(1_500), 'x'.repeat(1_499)],
+    [{ type: 'string', maxLength: 1_500 }, 'x'.repeat(1_500), 'x'.repeat(1_501)],
+    [
+      { type: 'array', items: { type: 'boolean' }, minItems: 600, maxItems: 601 },
+      Array(601).fill(true),
+      Array(602).fill(true),
+    ],
+    [
+      { type: 'object', properties: Object.fromEntries(members) },
+      { member5: 1, member1999: 2 },
+      { member1999: 1, member5: 2 },
+    ],
+    [{ enum: words }, words[9_999], 'word 1'],
+    [
+      { type: 'string', pattern: '^[a-z]+( [a-z]+)*$', maxLength: 1_000 },
+      `${'ab '.repeat(333)}c`,
+      `${'ab '.repeat(333)}cd`,
+    ],
+  ];
+  for (const [schema, fitting, other] of cases) {
+    const gbnf = compileJsonSchema(schema);
+    requireGrammar(gbnf);
+    assert.ok(takesText(tiny, gbnf, JSON.stringify(fitting)), JSON.stringify(fitting).slice(0, 100));
+    assert.ok(!takesText(tiny, gbnf, JSON.stringify(other)), JSON.stringify(other).slice(0, 100));
+  }
+});

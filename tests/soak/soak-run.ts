@@ -1,0 +1,303 @@
+import { readdirSync } from 'node:fs';
+import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Agent } from 'undici';
+import { descendantsOf, isRunning, processStatus, waitUntil } from '../fixtures/processes.ts';
+import { type SeededRandom, seededRandom } from '../fixtures/random.ts';
+import { type RunningFreehold, servedUrl, startFreehold } from '../fixtures/running-freehold.ts';
+import { ask, type Outcome, type Question } from './soak-client.ts';
+
+export interface SoakOptions {
+  /** With the models installed and trusted. */
+  readonly home: string;
+  /** Half of them, another half every few seconds, is asked: the others are idle, and unloaded where the server does that. */
+  readonly models: readonly string[];
+  readonly clients: number;
+  readonly durationMs: number;
+  /** Mean time between two kills of an engine; 60 s for each model stay below what the engine calls a crash loop. */
+  readonly killEveryMs: number;
+  /** Of an answer, at most. */
+  readonly tokensMax: number;
+  /** Longer than the queue of all clients takes on a slow machine. */
+  readonly requestLimitMs: number;
+  /** Further options of `freehold serve`. */
+  readonly serveArguments?: readonly string[];
+  readonly seed: number;
+  readonly say?: (text: string) => void;
+}
+
+/** What a server holds while nothing runs. */
+export interface Footprint {
+  readonly serverMebibytes: number;
+  readonly descriptors: number;
+  readonly children: number;
+}
+
+export interface SoakSummary {
+  readonly seconds: number;
+  readonly requests: number;
+  readonly whole: number;
+  readonly tokens: number;
+  readonly left: number;
+  /** How often each error was told. */
+  readonly refused: Readonly<Record<string, number>>;
+  readonly kills: number;
+  /** Engine processes that were seen: one for each load. */
+  readonly engines: number;
+  /** After the first part, when everything is compiled and grown, and at the end. */
+  readonly before: Footprint;
+  readonly after: Footprint;
+  /** Of the server while all clients are at it, from the end of the first part on. */
+  readonly serverMebibytes: readonly number[];
+  /** What must not be; empty when all is well. */
+  readonly violations: readonly string[];
+}
+
+/** Of the whole time: until heaps have their size and every path is compiled. */
+const WARM_UP_SHARE = 0.25;
+/** A tenth of the answers is not waited for, as people close windows. */
+const LEAVING_SHARE = 0.1;
+const STREAMED_SHARE = 0.9;
+const QUESTION_WORDS_MAX = 40;
+/** A client that was told to wait does. */
+const PAUSE_AFTER_ERROR_MS = 250;
+/** V8 lets its heap grow by tens of mebibytes before it collects; ten thousand requests that leave 10 KB each pass it. */
+const MEMORY_SLACK_MEBIBYTES = 64;
+const DESCRIPTOR_SLACK = 2;
+/** A soak in which nearly everything was refused has shown nothing. */
+const WHOLE_SHARE_MIN = 0.5;
+const VIOLATIONS_MAX = 20;
+const SETTLE_LIMIT_MS = 30_000;
+const ENGINES_SEEN_INTERVAL_MS = 200;
+const FOCUS_MS = 4_000;
+const MEMORY_SAMPLES = 12;
+/** Looks, a second apart, that must agree: idle models have gone by then, and connections of clients that left. */
+const SETTLED_LOOKS = 4;
+const WORDS = 'tell me of a river and the people who live beside it in summer and in winter'.split(' ');
+
+/**
+ * Starts `freehold serve` and lets clients stream from it while models come and go and engines are killed: every
+ * request must end in a whole answer or a clear error, and afterwards the server must hold what it held before.
+ */
+export async function runSoak(
+  context: Pick<TestContext, 'after'>,
+  options: SoakOptions,
+): Promise<SoakSummary> {
+  const startedMs = performance.now();
+  const running = startFreehold(
+    context,
+    ['serve', '--listen', '127.0.0.1:0', ...(options.serveArguments ?? [])],
+    { home: options.home },
+  );
+  const soak = new Soak(options, running.pid, await servedUrl(running));
+  await soak.run(options.durationMs * WARM_UP_SHARE);
+  const before = await soak.settle();
+  await soak.run(options.durationMs * (1 - WARM_UP_SHARE));
+  const after = await soak.settle();
+  await soak.requireCleanStop(running);
+  return soak.summary((performance.now() - startedMs) / 1000, before, after);
+}
+
+class Soak {
+  readonly #options: SoakOptions;
+  readonly #pid: number;
+  readonly #url: string;
+  readonly #random: SeededRandom;
+  readonly #outcomes: Record<Outcome['kind'], number> = { whole: 0, refused: 0, left: 0, broken: 0 };
+  readonly #refused: Record<string, number> = {};
+  readonly #violations: string[] = [];
+  readonly #engines = new Set<number>();
+  #memorySamples: number[] = [];
+  #focus: readonly string[] = [];
+  #tokens = 0;
+  #kills = 0;
+  #isOver = true;
+
+  constructor(options: SoakOptions, pid: number, url: string) {
+    this.#options = options;
+    this.#pid = pid;
+    this.#url = url;
+    this.#random = seededRandom(options.seed);
+  }
+
+  /** All clients, the killer, and who counts the engines, for so long; then until the last answer. */
+  async run(durationMs: number): Promise<void> {
+    this.#isOver = false;
+    this.#focus = this.#options.models;
+    this.#memorySamples = [];
+    const dispatcher = new Agent();
+    const end = sleep(durationMs).then(() => {
+      this.#isOver = true;
+    });
+    const clients = Array.from({ length: this.#options.clients }, () => this.#client(dispatcher));
+    await Promise.all([
+      ...[end, ...clients, this.#kill(), this.#moveFocus()],
+      ...[this.#watchEngines(), this.#sampleMemory(durationMs / MEMORY_SAMPLES)],
+    ]);
+    await dispatcher.close();
+  }
+
+  async #client(dispatcher: Agent): Promise<void> {
+    while (!this.#isOver) {
+      const outcome = await ask(this.#url, this.#question(), dispatcher, this.#options.requestLimitMs);
+      this.#record(outcome);
+      if (outcome.kind === 'refused' || outcome.kind === 'broken') await sleep(PAUSE_AFTER_ERROR_MS);
+    }
+  }
+
+  #question(): Question {
+    const random = this.#random;
+    return {
+      model: this.#pick(this.#focus),
+      words: Array.from({ length: 1 + random.below(QUESTION_WORDS_MAX) }, () => this.#pick(WORDS)).join(' '),
+      tokens: 1 + random.below(this.#options.tokensMax),
+      isStreamed: this.#happens(STREAMED_SHARE),
+      leaves: this.#happens(LEAVING_SHARE),
+    };
+  }
+
+  #pick<T>(items: readonly T[]): T {
+    return items[this.#random.below(items.length)] as T;
+  }
+
+  #happens(share: number): boolean {
+    return this.#random.below(1000) < share * 1000;
+  }
+
+  #record(outcome: Outcome): void {
+    this.#outcomes[outcome.kind]++;
+    if (outcome.kind === 'whole') this.#tokens += outcome.tokens;
+    if (outcome.kind === 'refused') this.#refused[outcome.code] = (this.#refused[outcome.code] ?? 0) + 1;
+    if (outcome.kind === 'broken') this.#violate(outcome.reason);
+  }
+
+  async #kill(): Promise<void> {
+    while (!this.#isOver) {
+      const untilMs = performance.now() + this.#random.below(2 * this.#options.killEveryMs);
+      while (!this.#isOver && performance.now() < untilMs) await sleep(ENGINES_SEEN_INTERVAL_MS);
+      const engines = descendantsOf(this.#pid).filter(isRunning);
+      if (this.#isOver || engines.length === 0) continue;
+      const victim = this.#pick(engines);
+      this.#options.say?.(`kill -9 of engine ${victim}, one of ${engines.length}`);
+      try {
+        process.kill(victim, 'SIGKILL');
+        this.#kills++;
+      } catch {
+        // It was unloaded just now.
+      }
+    }
+  }
+
+  async #moveFocus(): Promise<void> {
+    const { models } = this.#options;
+    while (!this.#isOver) {
+      const first = this.#random.below(models.length);
+      this.#focus = [...models.slice(first), ...models.slice(0, first)].slice(
+        0,
+        Math.ceil(models.length / 2),
+      );
+      const untilMs = performance.now() + FOCUS_MS;
+      while (!this.#isOver && performance.now() < untilMs) await sleep(ENGINES_SEEN_INTERVAL_MS);
+    }
+  }
+
+  async #sampleMemory(everyMs: number): Promise<void> {
+    while (!this.#isOver) {
+      this.#memorySamples.push(this.#footprint().serverMebibytes);
+      await sleep(everyMs);
+    }
+  }
+
+  async #watchEngines(): Promise<void> {
+    while (!this.#isOver) {
+      for (const engine of descendantsOf(this.#pid)) this.#engines.add(engine);
+      await sleep(ENGINES_SEEN_INTERVAL_MS);
+    }
+  }
+
+  /** Asks every model once, so that the same ones were used last each time, and looks what the server holds then. */
+  async settle(): Promise<Footprint> {
+    for (const model of this.#options.models) await this.#askUntilWhole(model);
+    let last = this.#footprint();
+    let equalLooks = 0;
+    await waitUntil(
+      async () => {
+        await sleep(1_000);
+        const now = this.#footprint();
+        const isEqual = now.descriptors === last.descriptors && now.children === last.children;
+        equalLooks = isEqual ? equalLooks + 1 : 0;
+        last = now;
+        return equalLooks >= SETTLED_LOOKS;
+      },
+      SETTLE_LIMIT_MS,
+      () => `the server does not come to rest: ${JSON.stringify(last)}`,
+    );
+    this.#options.say?.(`at rest: ${JSON.stringify(last)}`);
+    return last;
+  }
+
+  /** After kills a model may be paused for half a minute. */
+  async #askUntilWhole(model: string): Promise<void> {
+    const dispatcher = new Agent();
+    const question = { model, words: 'hello', tokens: 2, isStreamed: true, leaves: false };
+    let last: Outcome | undefined;
+    await waitUntil(
+      async () => {
+        last = await ask(this.#url, question, dispatcher, this.#options.requestLimitMs);
+        if (last.kind !== 'whole') await sleep(PAUSE_AFTER_ERROR_MS);
+        return last.kind === 'whole';
+      },
+      2 * SETTLE_LIMIT_MS + this.#options.requestLimitMs,
+      () => `${model} does not answer any more: ${JSON.stringify(last)}`,
+    );
+    await dispatcher.close();
+  }
+
+  #footprint(): Footprint {
+    return {
+      serverMebibytes: Math.round(Number.parseInt(processStatus(this.#pid, 'VmRSS') ?? '0', 10) / 1024),
+      descriptors: readdirSync(`/proc/${this.#pid}/fd`).length,
+      children: descendantsOf(this.#pid).filter(isRunning).length,
+    };
+  }
+
+  async requireCleanStop(running: RunningFreehold): Promise<void> {
+    const family = descendantsOf(this.#pid);
+    const { code, signal } = await running.stop();
+    if (code !== 0) this.#violate(`the server ended with ${code ?? signal}: ${running.stderr().slice(-500)}`);
+    const left = family.filter(isRunning);
+    if (left.length > 0) this.#violate(`${left.length} engines outlived the server`);
+  }
+
+  summary(seconds: number, before: Footprint, after: Footprint): SoakSummary {
+    const { whole, left } = this.#outcomes;
+    const requests = Object.values(this.#outcomes).reduce((sum, count) => sum + count, 0);
+    if (after.serverMebibytes > before.serverMebibytes + MEMORY_SLACK_MEBIBYTES)
+      this.#violate(`the server grew from ${before.serverMebibytes} to ${after.serverMebibytes} MiB`);
+    if (after.descriptors > before.descriptors + DESCRIPTOR_SLACK)
+      this.#violate(`descriptors grew from ${before.descriptors} to ${after.descriptors}`);
+    if (after.children > before.children)
+      this.#violate(`there were ${before.children} engines, now there are ${after.children}`);
+    if (whole < (requests - left) * WHOLE_SHARE_MIN)
+      this.#violate(`only ${whole} of ${requests - left} requests were answered`);
+    return {
+      seconds: Math.round(seconds),
+      requests,
+      whole,
+      tokens: this.#tokens,
+      left,
+      refused: this.#refused,
+      kills: this.#kills,
+      engines: this.#engines.size,
+      before,
+      after,
+      serverMebibytes: this.#memorySamples,
+      violations: this.#violations,
+    };
+  }
+
+  #violate(reason: string): void {
+    this.#options.say?.(`VIOLATION: ${reason}`);
+    if (this.#violations.length < VIOLATIONS_MAX) this.#violations.push(reason);
+  }
+}
