@@ -30,7 +30,7 @@ export const coldStartBenchmark: Benchmark = {
     'cache, weights checked at an earlier start. Freehold runs from the checkout.',
   async run({ scope, peers, rounds, say }) {
     const home = await homeWithStarter(scope);
-    const ours = await freeholdServer(home);
+    const ours = freeholdServer(home);
     // The first start hashes the weights and keeps the record.
     await runCommand(home);
     say('cold start: freehold run');

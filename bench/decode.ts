@@ -24,7 +24,8 @@ export const decodeBenchmark: Benchmark = {
   how:
     `The whole engine (sandboxed child, sampling in TypeScript, channel) decodes ${TOKENS} tokens greedily, in turn ` +
     `with \`llama-bench -n ${TOKENS} -p 0\`, which samples nothing, and with a bare loop over the C API of the same ` +
-    'libraries, which takes the most likely token. Our engine computes without flash attention. Each side at its own best thread count (in parentheses).',
+    'libraries, which takes the most likely token. Our engine and the loop compute without flash attention, llama-bench ' +
+    'with it unless the row says otherwise. Each side at its own best thread count (in parentheses).',
   async run(context) {
     const rows: Row[] = [];
     for (const model of await modelsAtHand()) rows.push(...(await measureModel(context, model)));
@@ -48,7 +49,7 @@ async function measureModel(context: BenchmarkContext, model: BenchModel): Promi
       rows.push(comparedRow(what, result, 'tokens/s', isWanted ? wanted : undefined));
     };
     context.say(`decode ${model.title}: bare loop, ${threads} threads`);
-    await compare(`${label} / ${threads} threads), bare loop`, () => bare(TOKENS), false);
+    await compare(`${label} threads), bare loop`, () => bare(TOKENS), false);
     if (context.peers === undefined) {
       rows.push(aloneRow(`${label} threads), llama-bench`, [await ours()], 'tokens/s'));
       return;

@@ -20,7 +20,8 @@ export const promptBenchmark: Benchmark = {
   title: 'Reading a prompt',
   how:
     `The engine reads ${TOKENS} random tokens, other ones each time so that nothing is cached (\`promptMs\` of its ` +
-    `usage), in turn with \`llama-bench -p ${TOKENS} -n 0\`. Each side at its own best thread count (in parentheses).`,
+    `usage), in turn with \`llama-bench -p ${TOKENS} -n 0\`. Each side at its own best thread count (in parentheses); ` +
+    'our engine computes without flash attention.',
   async run(context) {
     const rows: Row[] = [];
     for (const model of await modelsAtHand()) rows.push(...(await measureModel(context, model)));

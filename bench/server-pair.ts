@@ -43,7 +43,7 @@ export async function startPair(
     return { server, threads };
   };
   const home = await homeWithStarter(scope);
-  const ours = await best(await freeholdServer(home));
+  const ours = await best(freeholdServer(home));
   if (peers === undefined) return { ours: ours.server, peer: undefined, threads: `${ours.threads} threads` };
   const peer = await best(llamaServer(peers.llamaServer, (await starterModel()).file));
   return { ours: ours.server, peer: peer.server, threads: `${ours.threads} / ${peer.threads} threads` };

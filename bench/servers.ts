@@ -49,20 +49,18 @@ export async function homeWithStarter(scope: Scope): Promise<string> {
 }
 
 /** `freehold serve` of this checkout. */
-export async function freeholdServer(home: string): Promise<StartServer> {
-  const { stdout: help } = await freehold(['serve', '--help'], { home });
-  return async (scope, settings) => {
+export function freeholdServer(home: string): StartServer {
+  return async (scope, { threads, slots, contextTokensPerSlot }) => {
     const running = startFreehold(
       scope,
       [
-        ...['serve', '--listen', '127.0.0.1:0', '--quiet', '--threads', String(settings.threads)],
-        ...['--context', String(settings.contextTokensPerSlot)],
-        ...(help.includes('--parallel ') ? ['--parallel', String(settings.slots)] : []),
+        ...['serve', '--listen', '127.0.0.1:0', '--quiet', '--keep-alive', 'never'],
+        ...['--parallel', String(slots), '--context', String(contextTokensPerSlot)],
+        ...['--threads', String(threads)],
       ],
       { home },
     );
-    const url = await servedUrl(running);
-    return benchServer('freehold', url, running);
+    return benchServer('freehold', await servedUrl(running), running);
   };
 }
 

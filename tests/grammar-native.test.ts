@@ -3,11 +3,13 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
+import fc from 'fast-check';
 import type { JsonSchema } from '../src/core/base/engine-port.ts';
 import { requireGrammar } from '../src/core/grammar/gbnf.ts';
 import { compileJsonSchema, JSON_OBJECT_GRAMMAR } from '../src/core/grammar/json-schema.ts';
 import { ToolCallReader } from '../src/core/grammar/tool-call-reader.ts';
 import { compileToolCalls } from '../src/core/grammar/tool-calls.ts';
+import { GrammarConstraint } from '../src/io/engine/llama/grammar-constraint.ts';
 import { locateLibrary } from '../src/io/engine/llama/library-folder.ts';
 import { openLibrary } from '../src/io/engine/llama/llama-library.ts';
 import { loadNativeGrammar, type NativeGrammar, randomAnswer, takesText } from './fixtures/grammar-native.ts';
@@ -102,4 +104,37 @@ test('what is at a limit of ours is no trouble for llama.cpp', { skip }, () => {
     assert.ok(takesText(tiny, gbnf, JSON.stringify(fitting)), JSON.stringify(fitting).slice(0, 100));
     assert.ok(!takesText(tiny, gbnf, JSON.stringify(other)), JSON.stringify(other).slice(0, 100));
   }
+});
+
+test('llama.cpp takes every grammar that passes our check', { skip }, () => {
+  const { body } = fc.letrec<{ body: string; item: string }>((tie) => ({
+    item: fc.oneof(
+      { depthSize: 'small' },
+      fc.constantFrom('"a"', '"bc"', '[a-z]', '[^\\n]', '.', 'x', 'y'),
+      tie('body').map((inner) => `(${inner})`),
+    ),
+    body: fc
+      .array(fc.tuple(tie('item'), fc.constantFrom('', '', '', '*', '+', '?', '{2}', '{1,3}', ' | "d"')), {
+        minLength: 1,
+        maxLength: 3,
+      })
+      .map((parts) => parts.map((part) => part.join('')).join(' ')),
+  }));
+  let taken = 0;
+  fc.assert(
+    fc.property(body, body, body, (root, x, y) => {
+      const gbnf = `root ::= ${root}\nx ::= ${x}\ny ::= ${y}\n`;
+      try {
+        requireGrammar(gbnf);
+      } catch {
+        return;
+      }
+      const constraint = new GrammarConstraint(tiny.grammar, gbnf);
+      constraint.mask(new Float32Array(tiny.vocabulary.tokenCount));
+      constraint.close();
+      taken++;
+    }),
+    { seed: 6, numRuns: 4_000, endOnFailure: true },
+  );
+  assert.ok(taken > 1_000, `${taken}`);
 });

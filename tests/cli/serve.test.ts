@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import { openFreehold } from '../../src/surface/app/freehold.ts';
@@ -70,6 +71,24 @@ describe('freehold serve', () => {
     );
     assert.doesNotMatch(serve.stderr(), /model-unloaded model=acme\/tiny/);
     assert.equal((await serve.stop()).code, 0);
+  });
+
+  test('the number of threads is measured at the first load of a model, and remembered', async (context) => {
+    const serve = startFreehold(context, ['serve', '--listen', '127.0.0.1:0'], { home });
+    const url = await servedUrl(serve);
+    assert.equal((await complete(url)).status, 200);
+    await serve.waitFor(/threads-measured model=tiny/);
+    const choices = async () =>
+      JSON.parse(await readFile(path.join(home, 'cache', 'threads.json'), 'utf8')).choices;
+    await waitUntil(async () => (await choices().catch(() => [])).length === 1, 5000, 'nothing was written');
+    assert.equal((await serve.stop()).code, 0);
+    const [first] = await choices();
+    const again = startFreehold(context, ['serve', '--listen', '127.0.0.1:0'], { home });
+    assert.equal((await complete(await servedUrl(again))).status, 200);
+    await again.waitFor(/engine-started model=tiny/);
+    assert.doesNotMatch(again.stderr(), /threads-measured/);
+    assert.deepEqual(await choices(), [first]);
+    assert.equal((await again.stop()).code, 0);
   });
 
   test('a model that cannot fit is refused with numbers, by serve and by run', async (context) => {

@@ -10,7 +10,7 @@ import { ask, type Outcome, type Question } from './soak-client.ts';
 export interface SoakOptions {
   /** With the models installed and trusted. */
   readonly home: string;
-  /** Half of them, another half every few seconds, is asked: the others are idle, and unloaded where the server does that. */
+  /** Half of them, every few seconds another half, is asked; the others are idle, and unloaded if the server does that. */
   readonly models: readonly string[];
   readonly clients: number;
   readonly durationMs: number;
@@ -68,7 +68,7 @@ const DESCRIPTOR_SLACK = 2;
 const WHOLE_SHARE_MIN = 0.5;
 const VIOLATIONS_MAX = 20;
 const SETTLE_LIMIT_MS = 30_000;
-const ENGINES_SEEN_INTERVAL_MS = 200;
+const LOOK_INTERVAL_MS = 200;
 const FOCUS_MS = 4_000;
 const MEMORY_SAMPLES = 12;
 /** Looks, a second apart, that must agree: idle models have gone by then, and connections of clients that left. */
@@ -173,8 +173,7 @@ class Soak {
 
   async #kill(): Promise<void> {
     while (!this.#isOver) {
-      const untilMs = performance.now() + this.#random.below(2 * this.#options.killEveryMs);
-      while (!this.#isOver && performance.now() < untilMs) await sleep(ENGINES_SEEN_INTERVAL_MS);
+      await this.#pause(this.#random.below(2 * this.#options.killEveryMs));
       const engines = descendantsOf(this.#pid).filter(isRunning);
       if (this.#isOver || engines.length === 0) continue;
       const victim = this.#pick(engines);
@@ -196,22 +195,27 @@ class Soak {
         0,
         Math.ceil(models.length / 2),
       );
-      const untilMs = performance.now() + FOCUS_MS;
-      while (!this.#isOver && performance.now() < untilMs) await sleep(ENGINES_SEEN_INTERVAL_MS);
+      await this.#pause(FOCUS_MS);
     }
+  }
+
+  /** Not longer than the clients go on. */
+  async #pause(durationMs: number): Promise<void> {
+    const untilMs = performance.now() + durationMs;
+    while (!this.#isOver && performance.now() < untilMs) await sleep(LOOK_INTERVAL_MS);
   }
 
   async #sampleMemory(everyMs: number): Promise<void> {
     while (!this.#isOver) {
       this.#memorySamples.push(this.#footprint().serverMebibytes);
-      await sleep(everyMs);
+      await this.#pause(everyMs);
     }
   }
 
   async #watchEngines(): Promise<void> {
     while (!this.#isOver) {
       for (const engine of descendantsOf(this.#pid)) this.#engines.add(engine);
-      await sleep(ENGINES_SEEN_INTERVAL_MS);
+      await sleep(LOOK_INTERVAL_MS);
     }
   }
 

@@ -9,7 +9,8 @@ export interface LoadedModel {
   /**
    * Runs one generation. The iteration ends after a `finished` event and throws a FreeholdError otherwise: a stream
    * that ends without `finished` never happens.
-   * @throws CONTEXT_EXCEEDED, TEMPLATE_FAILED, REQUEST_INVALID, SCHEMA_NOT_SUPPORTED, ENGINE_LOST, ENGINE_FAILED,
+   * @throws CONTEXT_EXCEEDED, TEMPLATE_FAILED, REQUEST_INVALID, SCHEMA_NOT_SUPPORTED, GRAMMAR_INVALID,
+   * ENGINE_LOST, ENGINE_FAILED,
    * BUSY when too many wait or it waited too long, CANCELLED
    */
   generate(request: GenerateRequest, signal?: AbortSignal): AsyncIterable<GenerateEvent>;
@@ -241,7 +242,7 @@ export interface LoadRequest {
 
 /** Something that runs models. Every adapter passes the one suite in `tests/conformance/`. */
 export interface Engine {
-  /** @throws DIGEST_MISMATCH, SIZE_MISMATCH (naming the file), GGUF_INVALID, ENGINE_FAILED, OUT_OF_MEMORY, SANDBOX_UNAVAILABLE, PLATFORM_UNSUPPORTED */
+  /** @throws DIGEST_MISMATCH, SIZE_MISMATCH (naming the file), GGUF_INVALID, ADAPTER_INVALID, ENGINE_FAILED, OUT_OF_MEMORY, SANDBOX_UNAVAILABLE, PLATFORM_UNSUPPORTED */
   load(request: LoadRequest, signal?: AbortSignal): Promise<LoadedModel>;
 }
 

@@ -249,7 +249,7 @@ export const ERROR_TABLE = define({
     exit: 7,
     http: 503,
     temporary: true,
-    doc: 'Another process works on the same thing, or the queue is full.',
+    doc: 'Another process works on the same thing, the queue is full or too slow, or models at work hold the memory.',
     hint: 'try again in a moment',
   },
   DISK_FULL: {
@@ -267,8 +267,8 @@ export const ERROR_TABLE = define({
   OUT_OF_MEMORY: {
     exit: 7,
     http: 503,
-    doc: 'The model does not fit into the memory.',
-    hint: 'choose a smaller variant',
+    doc: 'The model does not fit into the memory or the budget; the message has the numbers.',
+    hint: 'a smaller --context, a smaller variant, or a larger --memory',
   },
   PORT_IN_USE: {
     exit: 7,

@@ -25,7 +25,7 @@ export class FreeholdError extends Error {
     this.detail = options.detail ?? {};
   }
 
-  /** Process exit code: see `surface.md` and `docs/ERRORS.md`. */
+  /** Process exit code: see `docs/ERRORS.md`. */
   get exitCode(): number {
     return ERROR_TABLE[this.code].exit;
   }

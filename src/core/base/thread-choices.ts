@@ -10,7 +10,7 @@ export interface ThreadChoice {
 
 /** Remembers measurements on one machine. Losing one costs a second at the next load, nothing else. */
 export interface ThreadChoices {
-  /** @param key names weights and engine version. Never throws: what cannot be read is measured again */
+  /** @param key stands for weights and engine version. Never throws: what cannot be read is measured again */
   read(key: string): Promise<ThreadChoice | undefined>;
   /** Never throws: the model works without. */
   write(key: string, choice: ThreadChoice): Promise<void>;

@@ -6,5 +6,5 @@ test('1,000 schemas: every text of the grammar is valid for ajv, every valid sam
 });
 
 test('keywords thrown together are refused by path, or every text of the grammar is valid', () => {
-  checkKeywordSoups(700, 20_261_122);
+  checkKeywordSoups(400, 20_261_122);
 });

@@ -1,3 +1,4 @@
+import { quoted } from '../base/ids.ts';
 import type { Automaton, State } from './automaton.ts';
 import { type CodePointRange, codePointSet, without } from './code-points.ts';
 import { choice, type Expression, never, sequence, text } from './expression.ts';
@@ -35,7 +36,7 @@ export function objectGrammar(
   const { names, others } = memberPlan(object);
   const impossible = names.find((name) => object.required.has(name) && isForbidden(object, name));
   if (impossible !== undefined) {
-    return never(path, `the member ${JSON.stringify(impossible)} is required and not allowed`);
+    return never(path, `the member ${quoted(impossible)} is required and not allowed`);
   }
   if (names.length > PROPERTIES_MAX) {
     throw schemaRefusal(path, `${names.length} members, at most ${PROPERTIES_MAX} are possible`);

@@ -14,7 +14,7 @@ import {
 } from './schema-facts.ts';
 import type { TypeName } from './schema-object.ts';
 import type { SchemaReader } from './schema-reader.ts';
-import { schemaRefusal } from './schema-refusal.ts';
+import { schemaRefusal, shownPath } from './schema-refusal.ts';
 import { valueFitsFacts } from './schema-value.ts';
 import { stringAutomaton } from './string-grammar.ts';
 
@@ -54,7 +54,7 @@ function keptApart(reader: SchemaReader, facts: Facts, other: Facts, { located, 
   }
   throw schemaRefusal(
     path,
-    `what fits ${facts.path} may also fit ${located.path}, and that cannot be prevented`,
+    `what fits ${shownPath(facts.path)} may also fit ${shownPath(located.path)}, and that cannot be prevented`,
     'use anyOf, or give each branch a required member with a const of its own',
   );
 }

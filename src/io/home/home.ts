@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import { FreeholdError } from '../../core/base/errors.ts';
@@ -15,7 +16,7 @@ export const HOME_KEY_PATTERN = 'catalog/*';
 
 export type HomeFolder = 'store' | 'cache';
 
-/** The one folder in which a user's Freehold keeps everything (surface.md, "The home folder"). */
+/** The one folder in which a user's Freehold keeps everything. */
 export interface Home {
   /** Absolute. */
   readonly path: string;
@@ -80,7 +81,12 @@ export async function openHome(homePath: string): Promise<Home> {
     },
     ensureHomeSigner: () => ensureHomeSigner(keys, trust, withLock),
     removeLeftovers: () =>
-      withLock(async () => (await removeLeftovers(homePath)) + (await keys.removeLeftovers())),
+      withLock(async () => {
+        // Measurements of threads lie there, and whoever wrote them may have been killed.
+        const cache = path.join(homePath, 'cache');
+        const inCache = existsSync(cache) ? await removeLeftovers(cache) : 0;
+        return (await removeLeftovers(homePath)) + (await keys.removeLeftovers()) + inCache;
+      }),
   };
 }
 

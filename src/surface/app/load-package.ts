@@ -92,6 +92,7 @@ async function loadRequest(
     name: shortName(descriptor.name),
     weights: weightsOf(descriptor).map((file) => ({
       name: file.path,
+      digest: file.digest,
       open: (signal) => openPackageFile(freehold, file, verify, signal),
     })),
     ...(chatTemplate === undefined ? {} : { chatTemplate }),

@@ -155,7 +155,11 @@ function withServingOptions(command: Command): Command {
       'how long an unused model stays loaded: 30s, 5m, 2h, 0, never (default: 5m)',
       duration,
     )
-    .option('--queue-timeout <seconds>', 'how long a request may wait for its turn', number(0.1, 86_400));
+    .option(
+      '--queue-timeout <seconds>',
+      'how long a request may wait for its turn (default: 600)',
+      number(0.1, 86_400),
+    );
 }
 
 function withListenOptions(command: Command): Command {

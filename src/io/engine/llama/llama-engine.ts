@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import type { Clock } from '../../../core/base/clock.ts';
+import { Digest } from '../../../core/base/digest.ts';
 import type { Engine, LoadRequest } from '../../../core/base/engine-port.ts';
 import { FreeholdError } from '../../../core/base/errors.ts';
 import type { Log } from '../../../core/base/log.ts';
@@ -108,7 +109,7 @@ async function planThreads(request: LoadRequest, choices: ThreadChoices | undefi
 function threadKey({ weights }: LoadRequest): string | undefined {
   const digests = weights.map(({ digest }) => digest);
   if (digests.some((digest) => digest === undefined)) return undefined;
-  return `${LLAMA_VERSION} ${digests.join(' ')}`;
+  return `${LLAMA_VERSION} ${Digest.of(Buffer.from(digests.join(' ')))}`;
 }
 
 function threadFields(plan: ThreadPlan): { threads: number; batchThreads: number } {
