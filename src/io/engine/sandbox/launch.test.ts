@@ -290,6 +290,33 @@ function isRunning(pid: number): boolean {
   }
 }
 
+test('whoever kills the launcher gets no child without a sandbox for it', { skip: !isLinux }, async () => {
+  const before = new Set(runningChildren());
+  const launched = launchChild({ script: path.join(FIXTURES, 'echo.ts') });
+  const outcome = launched.then(
+    (child) => child,
+    (error: unknown) => error,
+  );
+  let killed = 0;
+  for (const begun = performance.now(); killed === 0 && performance.now() - begun < 5000; await sleep(1)) {
+    for (const pid of runningChildren().filter((child) => !before.has(child))) {
+      process.kill(pid, 'SIGKILL');
+      killed++;
+    }
+  }
+  assert.equal(killed, 1);
+  await assert.rejects(
+    outcome.then((result) => {
+      if (result instanceof Error) throw result;
+    }),
+    { code: 'ENGINE_FAILED', message: /ended by SIGKILL before it began/ },
+  );
+  assert.deepEqual(
+    runningChildren().filter((child) => !before.has(child)),
+    [],
+  );
+});
+
 function runningChildren(): number[] {
   const pids = fs
     .readdirSync('/proc')

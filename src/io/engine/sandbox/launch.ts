@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import type { Duplex, Readable } from 'node:stream';
@@ -141,7 +142,10 @@ async function startChild(
     const reports = parseReports(await readReports(child, reportPipe, signal));
     const locked = reports.find((report) => report.kind === 'locked');
     if (locked === undefined) {
+      const killedBy = await killSignal(child);
       endChild(child);
+      // Whoever can kill the launcher must not get a child without a sandbox for it.
+      if (killedBy !== undefined) throw killedBeforeStart(spec, killedBy);
       return { kind: 'ended', reason: endReason(reports, outputTail()) };
     }
     const launcher: LauncherReport | undefined = reports.find((report) => report.kind === 'launcher');
@@ -153,6 +157,28 @@ async function startChild(
     endChild(child);
     throw error;
   }
+}
+
+/** Signals with which people, supervisors and a kernel without memory end a process; a fault of its own has others. */
+const KILL_SIGNALS: ReadonlySet<string> = new Set(['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP']);
+/** The report pipe is closed a moment before the process is gone. */
+const EXIT_MS_MAX = 1000;
+
+/** What ended the child from outside, if anything did. */
+async function killSignal(child: ChildProcess): Promise<string | undefined> {
+  if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) {
+    await once(child, 'exit', { signal: AbortSignal.timeout(EXIT_MS_MAX) }).catch(() => {});
+  }
+  const { signalCode } = child;
+  return signalCode !== null && KILL_SIGNALS.has(signalCode) ? signalCode : undefined;
+}
+
+function killedBeforeStart(spec: ChildSpec, signal: string): FreeholdError {
+  return new FreeholdError(
+    'ENGINE_FAILED',
+    `${path.basename(spec.script)} was ended by ${signal} before it began (by hand, or by the kernel for want of memory)`,
+    { hint: 'try again', detail: { signal } },
+  );
 }
 
 function childCommand(spec: ChildSpec, reportFd: number, isLaunched: boolean): readonly string[] {
