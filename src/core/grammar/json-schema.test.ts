@@ -476,6 +476,7 @@ test('what would never end, or says nothing but itself, is refused with the path
   refuses({ type: 'object', properties: { n: { $ref: '#' } }, required: ['n'] }, '#', /never end/);
   refuses({ items: { $ref: '#/items' } }, '#/items', /itself/);
   refuses({ $ref: '#' }, '#', /itself/);
+  refuses({ const: 1, not: { $ref: '#' } }, '#/not', /itself/);
   refuses({ anyOf: [{ type: 'string' }, { $ref: '#' }] }, '#', /itself/);
   const inner = {
     properties: { a: { $ref: '#/$defs/x' } },

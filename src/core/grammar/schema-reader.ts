@@ -1,8 +1,16 @@
-import { COMBINATIONS_MAX, COMPILER_STEPS_MAX, REFERENCE_CHAIN_MAX } from './grammar-limits.ts';
+import {
+  COMBINATIONS_MAX,
+  COMPILER_STEPS_MAX,
+  REFERENCE_CHAIN_MAX,
+  SCHEMA_DEPTH_MAX,
+} from './grammar-limits.ts';
 import { type Located, pathBelow } from './schema-document.ts';
 import { bothFacts, type Exclusion, type Facts, NO_FACTS, ownFacts } from './schema-facts.ts';
 import { readSchemaObject, type SchemaObject } from './schema-object.ts';
 import { schemaRefusal } from './schema-refusal.ts';
+
+/** Of values inside values; a value is at most as deep as a schema, and some schemas are about the same value. */
+const CHECKS_OPEN_MAX = 4 * SCHEMA_DEPTH_MAX;
 
 /** Reads schemas into facts: follows `$ref`, puts `allOf` together, multiplies `anyOf` and `oneOf` out. */
 export class SchemaReader {
@@ -11,6 +19,7 @@ export class SchemaReader {
   readonly #chain: string[] = [];
   readonly #path: string;
   #stepsLeft = COMPILER_STEPS_MAX;
+  #checksOpen = 0;
 
   /** @param path of the whole, for refusals */
   constructor(path: string) {
@@ -21,6 +30,22 @@ export class SchemaReader {
   spend(steps = 1): void {
     this.#stepsLeft -= steps;
     if (this.#stepsLeft < 0) throw schemaRefusal(this.#path, 'too complex: it takes too long to work out');
+  }
+
+  /**
+   * Runs a check inside of another one. A schema that must not fit itself (`not` with a `$ref` to where it stands) would
+   * never come to an answer.
+   * @throws SCHEMA_NOT_SUPPORTED
+   */
+  nested<Result>(path: string, check: () => Result): Result {
+    if (this.#checksOpen >= CHECKS_OPEN_MAX)
+      throw schemaRefusal(path, 'refers to itself without a value in between');
+    this.#checksOpen++;
+    try {
+      return check();
+    } finally {
+      this.#checksOpen--;
+    }
   }
 
   /**

@@ -7,7 +7,9 @@ import { formAutomaton } from './string-grammar.ts';
 
 /** Whether a JSON value is valid under all schemas together: for `enum` and `const`, whose values are known. */
 export function valueFits(reader: SchemaReader, value: unknown, schemas: readonly Located[]): boolean {
-  return reader.combinations(schemas).some((facts) => valueFitsFacts(reader, value, facts));
+  return reader.nested(schemas[0]?.path ?? '#', () =>
+    reader.combinations(schemas).some((facts) => valueFitsFacts(reader, value, facts)),
+  );
 }
 
 export function valueFitsFacts(reader: SchemaReader, value: unknown, facts: Facts): boolean {

@@ -21,7 +21,7 @@ class ScriptedChild {
   readonly connection: ChildConnection;
   readonly #channel: Duplex;
 
-  constructor(limits = { templateTimeoutMs: 5000, cancelTimeoutMs: 5000 }) {
+  constructor(limits = { templateTimeoutMs: 5000, cancelTimeoutMs: 5000, silenceTimeoutMs: 5000 }) {
     const reader = new FrameReader(1 << 24);
     this.#channel = new Duplex({
       read: () => {},
@@ -244,13 +244,13 @@ test('a cancelled caller is told at once; the request settles when the child agr
 });
 
 test('a child that ignores a cancellation, or whose template never returns, is ended', async () => {
-  const deaf = new ScriptedChild({ templateTimeoutMs: 5000, cancelTimeoutMs: 20 });
+  const deaf = new ScriptedChild({ templateTimeoutMs: 5000, cancelTimeoutMs: 20, silenceTimeoutMs: 5000 });
   const first = deaf.generate();
   first.running.cancel(new FreeholdError('CANCELLED', 'gone'));
   await first.running.settled;
   assert.equal(deaf.distrusted?.code, 'ENGINE_LOST');
 
-  const endless = new ScriptedChild({ templateTimeoutMs: 20, cancelTimeoutMs: 5000 });
+  const endless = new ScriptedChild({ templateTimeoutMs: 20, cancelTimeoutMs: 5000, silenceTimeoutMs: 5000 });
   const second = endless.generate();
   await assert.rejects(second.events, { code: 'TEMPLATE_FAILED' });
   assert.equal(endless.distrusted?.code, 'TEMPLATE_FAILED');
@@ -295,4 +295,28 @@ test('frames survive any cut of the stream', () => {
       },
     ),
   );
+});
+
+test('a child that is not heard of any more is ended; one that says that it lives is waited for', async () => {
+  const child = new ScriptedChild({ templateTimeoutMs: 5000, cancelTimeoutMs: 5000, silenceTimeoutMs: 100 });
+  const { events } = child.generate();
+  const failed = assert.rejects(events, { code: 'ENGINE_LOST', message: /not been heard of/ });
+  for (let count = 0; count < 6; count++) {
+    await new Promise((resolve) => setTimeout(resolve, 40));
+    assert.equal(child.distrusted, undefined);
+    child.say({ kind: 'alive' });
+  }
+  await failed;
+});
+
+test('a child that measures threads again and again is not believed', async () => {
+  const child = new ScriptedChild();
+  const measured = { kind: 'threads-measured', choice: { decode: 1, batch: 1, tokensPerCpuSecond: 10 } };
+  const codeAfterSaying = async (): Promise<string | undefined> => {
+    child.say(measured);
+    await new Promise((resolve) => setImmediate(resolve));
+    return child.distrusted?.code;
+  };
+  assert.equal(await codeAfterSaying(), undefined);
+  assert.equal(await codeAfterSaying(), 'ENGINE_FAILED');
 });

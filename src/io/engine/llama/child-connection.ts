@@ -38,7 +38,12 @@ export interface ConnectionOwner {
 export interface ConnectionLimits {
   readonly templateTimeoutMs: number;
   readonly cancelTimeoutMs: number;
+  /** Between two messages of a child that has requests. */
+  readonly silenceTimeoutMs: number;
 }
+
+/** Whoever measures more often wants to fill our memory with what is to be remembered. */
+const MEASUREMENT_INTERVAL_MS_MIN = 30_000;
 
 /**
  * A process that holds a model, seen through its channel. The weights may own that process, so every byte is bounded
@@ -52,6 +57,8 @@ export class ChildConnection {
   readonly #loaded = Promise.withResolvers<ModelFacts>();
   #isLoaded = false;
   #lastId = 0;
+  #measuredMs = Number.NEGATIVE_INFINITY;
+  #silence: NodeJS.Timeout | undefined;
   #endedWith: FreeholdError | undefined;
 
   constructor(channel: Duplex, owner: ConnectionOwner, limits: ConnectionLimits) {
@@ -97,6 +104,7 @@ export class ChildConnection {
     const { promise, resolve } = Promise.withResolvers<void>();
     const entry: Entry = { request, settle: resolve, watchdog: undefined, isCancelled: false };
     this.#entries.set(id, entry);
+    if (this.#silence === undefined) this.#listen();
     if (body.kind === 'generate') this.#watch(entry, this.#limits.templateTimeoutMs, templateTimedOut);
     this.#write(frame);
     return { settled: promise, cancel: (error) => this.#cancel(id, error) };
@@ -124,6 +132,7 @@ export class ChildConnection {
 
   #receive(message: ChildMessage): void {
     if (this.#endedWith !== undefined) return;
+    this.#listen();
     if (message.kind === 'loaded' || message.kind === 'load-failed') {
       if (this.#isLoaded) throw violation('loaded twice');
       this.#isLoaded = true;
@@ -131,8 +140,25 @@ export class ChildConnection {
       else this.#loaded.reject(new FreeholdError(message.code, message.message));
       return;
     }
-    if (message.kind === 'threads-measured') this.#owner.threadsMeasured(message.choice);
-    else this.#receiveFor(message);
+    if (message.kind === 'threads-measured') this.#receiveChoice(message.choice);
+    else if (message.kind !== 'alive') this.#receiveFor(message);
+  }
+
+  #receiveChoice(choice: ThreadChoice): void {
+    const now = performance.now();
+    if (now - this.#measuredMs < MEASUREMENT_INTERVAL_MS_MIN)
+      throw violation('threads measured again at once');
+    this.#measuredMs = now;
+    this.#owner.threadsMeasured(choice);
+  }
+
+  /** While requests run, the child is heard of every few seconds: native code that does not return ends it. */
+  #listen(): void {
+    clearTimeout(this.#silence);
+    this.#silence = undefined;
+    if (this.#entries.size === 0) return;
+    const { silenceTimeoutMs } = this.#limits;
+    this.#silence = setTimeout(() => this.#owner.distrust(silent(silenceTimeoutMs)), silenceTimeoutMs);
   }
 
   #receiveFor(message: RequestMessage): void {
@@ -169,6 +195,7 @@ export class ChildConnection {
   #settle(id: number, entry: Entry): void {
     clearTimeout(entry.watchdog);
     this.#entries.delete(id);
+    if (this.#entries.size === 0) this.#listen();
     entry.settle();
   }
 
@@ -185,6 +212,14 @@ function templateTimedOut(timeoutMs: number): FreeholdError {
     {
       hint: 'the template of this model may be endless; freehold inspect shows it',
     },
+  );
+}
+
+function silent(timeoutMs: number): FreeholdError {
+  return new FreeholdError(
+    'ENGINE_LOST',
+    `the engine process has not been heard of for ${timeoutMs / 1000} s`,
+    { hint: 'try again without a grammar or schema, if there was one' },
   );
 }
 

@@ -7,6 +7,7 @@ import { encodeFrame, FrameReader } from './frames.ts';
 import { Generation } from './generation.ts';
 import { readPrompt } from './generation-prompt.ts';
 import { openLibrary } from './llama-library.ts';
+import type { ThreadCounts } from './native-context.ts';
 import { loadNativeModel, type NativeModel } from './native-model.ts';
 import {
   CHILD_MESSAGE_CHARACTERS_MAX,
@@ -22,6 +23,9 @@ import {
 import { Scheduler } from './scheduler.ts';
 import { type Meter, measureThreads, SpeedWatch } from './thread-measurement.ts';
 
+/** A small part of the silence for which the server waits. */
+const ALIVE_INTERVAL_MS = 5000;
+
 /** What a loaded model works with. */
 interface Loaded {
   readonly model: NativeModel;
@@ -29,6 +33,8 @@ interface Loaded {
   readonly scheduler: Scheduler;
   readonly embedding: EmbeddingWorker;
   watch: SpeedWatch | undefined;
+  /** As they are set. */
+  threads: ThreadCounts;
 }
 
 const METER: Meter = {
@@ -53,6 +59,8 @@ export class ChildSession {
 
   /** Reads messages until the channel ends. */
   async serve(): Promise<void> {
+    // Says that native code has not swallowed the event loop.
+    setInterval(() => void this.#send([{ kind: 'alive' }]), ALIVE_INTERVAL_MS).unref();
     const reader = new FrameReader(PARENT_FRAME_BYTES_MAX);
     for await (const chunk of this.#channel) {
       for (const message of reader.push(chunk as Buffer)) this.#receive(parseParentMessage(message));
@@ -92,6 +100,7 @@ export class ChildSession {
           fail: (id, thrown) => this.#fail(id, thrown),
         }),
         watch: undefined,
+        threads: message.threads,
       };
       this.#loaded = loaded;
       const { tokensPerCpuSecond } = message;
@@ -123,7 +132,8 @@ export class ChildSession {
         throw thrown;
       },
       onIdle: () => {
-        if (this.#loaded?.watch?.shouldMeasure === true) void this.#measure(this.#loaded);
+        // What goes wrong here goes wrong with the next request as well, and is told then.
+        if (this.#loaded?.watch?.shouldMeasure === true) this.#measure(this.#loaded).catch(() => {});
       },
     });
   }
@@ -136,14 +146,17 @@ export class ChildSession {
       scheduler.forget();
       const choice = await measureThreads(
         { context: model.context, token: 0 },
+        loaded.threads,
         availableParallelism(),
         METER,
       );
       if (choice === undefined) return;
+      loaded.threads = { decode: choice.decode, batch: choice.batch };
       if (loaded.watch === undefined) loaded.watch = new SpeedWatch(choice, METER);
       else loaded.watch.measured(choice);
       await this.#send([{ kind: 'threads-measured', choice }]);
     } finally {
+      loaded.model.context.resume();
       this.#isMeasuring = false;
       const waiting = this.#waiting;
       this.#waiting = [];
@@ -154,7 +167,9 @@ export class ChildSession {
   #generate(message: GenerateMessage): void {
     const loaded = this.#loaded;
     if (this.#isMeasuring) {
+      // Requests go first: it is measured again when nobody waits.
       this.#waiting.push(message);
+      loaded?.model.context.abort();
       return;
     }
     try {

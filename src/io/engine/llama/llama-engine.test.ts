@@ -271,7 +271,7 @@ const tinyChat: GenerateRequest = { prompt: chat('x'), maxTokens: 1 };
 const tinyText: GenerateRequest = { prompt: { kind: 'text', text: 'x' }, maxTokens: 1 };
 
 test('an endless template fails its chat within the limit; plain prompts go on', async () => {
-  const limits = { templateTimeoutMs: 700, cancelTimeoutMs: 5000 };
+  const limits = { templateTimeoutMs: 700, cancelTimeoutMs: 5000, silenceTimeoutMs: 60_000 };
   const endless = '{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}';
   const model = await loadTiny({ chatTemplate: endless }, createLlamaEngine({ log: silentLog, limits }));
   try {

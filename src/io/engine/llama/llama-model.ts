@@ -127,8 +127,8 @@ export class LlamaModel implements LoadedModel {
 
   async #close(): Promise<void> {
     this.#queue.close(new FreeholdError('CANCELLED', `${this.#options.name} was closed`));
-    const process = this.#process ?? (await this.#starting?.catch(() => undefined));
-    await process?.close();
+    // One may be dying while the next is being started.
+    await Promise.all([this.#process?.close(), this.#starting?.catch(() => undefined)]);
   }
 
   /** Waits for a slot, starts the request, and gives the slot back when the child is done with it. */
@@ -162,6 +162,7 @@ export class LlamaModel implements LoadedModel {
   /** @param dying still holds its memory for a moment */
   async #restart(dying: ModelProcess | undefined): Promise<ModelProcess> {
     await dying?.gone;
+    if (this.#closing !== undefined) throw new FreeholdError('CANCELLED', `${this.#options.name} was closed`);
     const { guard, log, name, restart } = this.#options;
     guard.requireStartAllowed();
     log({ level: 'info', event: 'engine-restarted', fields: { model: name } });

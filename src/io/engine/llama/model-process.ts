@@ -19,6 +19,8 @@ export const LOAD_TIMEOUT_MS = 600_000;
 export const TEMPLATE_TIMEOUT_MS = 10_000;
 /** A cancellation takes effect within 200 ms; after this the process is stuck. */
 export const CANCEL_TIMEOUT_MS = 10_000;
+/** The child says every 5 s that it is alive; a slow machine may hold one call of a large model for that long. */
+export const SILENCE_TIMEOUT_MS = 60_000;
 /** Politeness before SIGKILL: nothing is lost either way, the child keeps nothing. */
 export const CLOSE_GRACE_MS = 500;
 /** Of the child's output, as much as helps in an error message. */
@@ -60,6 +62,7 @@ export interface ModelProcess {
 const LIMITS: ConnectionLimits = {
   templateTimeoutMs: TEMPLATE_TIMEOUT_MS,
   cancelTimeoutMs: CANCEL_TIMEOUT_MS,
+  silenceTimeoutMs: SILENCE_TIMEOUT_MS,
 };
 
 /**
@@ -215,18 +218,17 @@ class RunningProcess implements ModelProcess {
     }
   }
 
-  /** A process that dies while it loads is no lost request: the model cannot be used. */
+  /**
+   * A process that dies while it loads is no lost request: the model cannot be used. Killed from outside it may come to life
+   * at the next try; whether it fits was estimated before.
+   */
   #loadError(error: unknown): unknown {
     if (!(error instanceof FreeholdError) || error.code !== 'ENGINE_LOST') return error;
-    const isKilled = error.detail.signal === 'SIGKILL';
-    return new FreeholdError(
-      isKilled ? 'OUT_OF_MEMORY' : 'ENGINE_FAILED',
-      `${this.#name} could not be loaded: ${error.message}`,
-      {
-        detail: error.detail,
-        cause: error,
-      },
-    );
+    if (error.detail.signal === 'SIGKILL') return error;
+    return new FreeholdError('ENGINE_FAILED', `${this.#name} could not be loaded: ${error.message}`, {
+      detail: error.detail,
+      cause: error,
+    });
   }
 
   #distrust(error: FreeholdError): void {

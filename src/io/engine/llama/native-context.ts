@@ -132,10 +132,10 @@ export class NativeContext {
 
   /** The adapter of the calls from now on. @throws ENGINE_FAILED */
   setAdapter(adapter: Pointer | undefined): void {
-    this.#adapter = adapter;
     if (!this.#library.setAdapter(this.#open.context, adapter)) {
       throw new FreeholdError('ENGINE_FAILED', `llama.cpp refused an adapter${complaints(this.#library)}`);
     }
+    this.#adapter = adapter;
   }
 
   /**

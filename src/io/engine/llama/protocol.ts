@@ -206,6 +206,8 @@ const threadChoice = z.strictObject({ decode: threads, batch: threads, tokensPer
 const childMessage = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('loaded'), model: modelFacts }),
   z.strictObject({ kind: z.literal('load-failed'), ...failure }),
+  /** Every few seconds, whatever it works on. */
+  z.strictObject({ kind: z.literal('alive') }),
   /** After loading, and again when the machine's load has changed. */
   z.strictObject({ kind: z.literal('threads-measured'), choice: threadChoice }),
   /** The chat template has returned: its watchdog can rest. */

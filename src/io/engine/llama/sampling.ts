@@ -89,6 +89,12 @@ function requireSampling(sampling: ResolvedSampling): void {
     );
   }
   for (const [token, bias] of biases) {
+    if (!/^\d{1,7}$/.test(token)) {
+      throw new FreeholdError(
+        'REQUEST_INVALID',
+        `logitBias has a token ${token.slice(0, 40)}, which no model has`,
+      );
+    }
     if (!(bias >= -100 && bias <= 100)) throw outside(`logitBias[${token}]`, bias, -100, 100);
   }
 }

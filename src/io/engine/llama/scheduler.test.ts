@@ -328,3 +328,15 @@ test('the next turn of a conversation finds what was read and written before', a
   // The last token of an answer is not evaluated.
   assert.equal(outcomes.get(3)?.cachedTokens, 200 + written.length - (written.length === 5 ? 1 : 0));
 });
+
+test('no prompt ends with a piece of a single row', async () => {
+  for (const length of [17, 33, 65, 113, 129, 145, 257, 289]) {
+    const { context, start, idle } = setUp(1);
+    start(1, numbers(length, 3), { maxTokens: 0 });
+    await idle();
+    assert.ok(
+      context.calls.every((rows) => rows.length > 1),
+      `${length}: ${context.calls.map((rows) => rows.length)}`,
+    );
+  }
+});

@@ -63,7 +63,7 @@ export class Scheduler {
   /** Time that prompts have taken from answers and not given back yet. */
   #owedMs = 0;
   #readMsPerToken: number | undefined;
-  #adapter: number | undefined;
+  #adapter: number | 'unknown' | undefined;
 
   constructor(host: SchedulerHost) {
     this.#host = host;
@@ -234,6 +234,8 @@ export class Scheduler {
 
   #useAdapter(adapter: number | undefined): void {
     if (adapter === this.#adapter) return;
+    // Should it fail, nobody knows which one is in use.
+    this.#adapter = 'unknown';
     this.#host.useAdapter(adapter);
     this.#adapter = adapter;
   }

@@ -94,6 +94,8 @@ function onGrid(count: number): number {
 function pieceEnd(begin: number, promptLength: number, tokensMax: number): number {
   if (begin + tokensMax >= promptLength) return promptLength;
   const end = onGrid(begin + tokensMax);
+  // A single row at the end would be computed differently, depending on where the pieces before it ended.
+  if (promptLength - end === 1) return end - GRID_TOKENS > begin ? end - GRID_TOKENS : promptLength;
   if (end <= begin) throw new FreeholdError('INTERNAL', `piece of ${tokensMax} tokens at ${begin}`);
   return end;
 }

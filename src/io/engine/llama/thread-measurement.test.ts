@@ -46,7 +46,7 @@ class TimedContext implements Meter {
 }
 
 const measure = (context: TimedContext, processors: number) =>
-  measureThreads({ context, token: 1 }, processors, context);
+  measureThreads({ context, token: 1 }, { decode: 1, batch: 1 }, processors, context);
 
 test('a small model keeps one thread for answers and takes all for prompts', async () => {
   const context = new TimedContext((threads, rows) => (rows === 1 ? 7 + threads : 4 / threads));

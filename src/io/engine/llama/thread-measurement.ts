@@ -32,10 +32,22 @@ export interface Meter {
 
 /**
  * Measures which numbers of threads this model is fastest with, and leaves them set. Uses sequence 0, which is empty then.
+ * @param current what is set before, and again when nothing comes of it
  * @param processors that this process may use
  * @returns undefined when a call was aborted, or the context is too small to measure anything
  */
 export async function measureThreads(
+  model: MeasuredModel,
+  current: ThreadCounts,
+  processors: number,
+  meter: Meter,
+): Promise<ThreadChoice | undefined> {
+  const choice = await tryThreads(model, processors, meter);
+  model.context.setThreads(choice === undefined ? current : { decode: choice.decode, batch: choice.batch });
+  return choice;
+}
+
+async function tryThreads(
   model: MeasuredModel,
   processors: number,
   meter: Meter,
@@ -48,7 +60,7 @@ export async function measureThreads(
   if (!(await model.context.decode([firstRow(model.token)]))) return undefined;
   const results: Measurement[] = [];
   for (const count of counts) {
-    const result = await measure(model, { decode: count, batch: count }, meter);
+    const result = await measure(model, { decode: count, batch: count }, meter, endMs);
     if (result === undefined) return undefined;
     results.push(result);
     const best = Math.max(...results.map(({ decodeRate }) => decodeRate));
@@ -58,7 +70,6 @@ export async function measureThreads(
   }
   const decode = fewestNearBest(results, ({ decodeRate }) => decodeRate);
   const batch = fewestNearBest(results, ({ promptRate }) => promptRate);
-  model.context.setThreads({ decode: decode.threads, batch: batch.threads });
   return {
     decode: decode.threads,
     batch: batch.threads,
@@ -86,6 +97,7 @@ async function measure(
   { context, token }: MeasuredModel,
   threads: ThreadCounts,
   meter: Meter,
+  endMs: number,
 ): Promise<Measurement | undefined> {
   context.setThreads(threads);
   context.trim(0, 0);
@@ -101,7 +113,9 @@ async function measure(
     const cpuSeconds = meter.cpuSeconds();
     let tokens = 0;
     let decodeMs = 0;
-    while (tokens < DECODE_TOKENS && !(tokens >= DECODE_TOKENS_MIN && decodeMs > DECODE_MS_MAX)) {
+    const isEnough = (): boolean =>
+      tokens >= DECODE_TOKENS_MIN && (decodeMs > DECODE_MS_MAX || meter.monotonicMs() > endMs);
+    while (tokens < DECODE_TOKENS && !isEnough()) {
       if (!(await context.decode([row(PROMPT_TOKENS + tokens)]))) return undefined;
       tokens++;
       decodeMs = meter.monotonicMs() - readMs;
