@@ -55,7 +55,7 @@ export function intersection(left: Automaton, right: Automaton, budget: Automato
     const transitions: Transition[] = [];
     for (const one of from.transitions) {
       for (const two of other.transitions) {
-        budget.spend(one.set.length + two.set.length);
+        budget.spend(1 + one.set.length * two.set.length);
         const set = common(one.set, two.set);
         if (set.length > 0) transitions.push({ set, to: numberOf(one.to, two.to) });
       }
@@ -114,10 +114,15 @@ export function trimmed(automaton: Automaton): Automaton {
 const MERGE_ROUNDS_MAX = 30;
 
 /** The same texts with fewer states, if that is soon clear. */
-export function minimized(automaton: Automaton): Automaton {
+export function minimized(automaton: Automaton, budget: AutomatonBudget): Automaton {
   let groups: readonly number[] = automaton.map(({ isAccepting }) => Number(isAccepting));
   let count = new Set(groups).size;
+  const rangeCount = automaton.reduce(
+    (sum, { transitions }) => transitions.reduce((ranges, { set }) => ranges + set.length, sum + 1),
+    0,
+  );
   for (let round = 0; round < MERGE_ROUNDS_MAX; round++) {
+    budget.spend(rangeCount);
     const names = new Map<string, number>();
     const next = automaton.map((state, number) => {
       const key = `${groups[number]} ${signature(state, groups)}`;
@@ -148,8 +153,9 @@ function signature(state: State, groups: readonly number[]): string {
 }
 
 function merged(automaton: Automaton, groups: readonly number[], count: number): Automaton {
+  const first = new Map(groups.map((group, number) => [group, number] as const).toReversed());
   return Array.from({ length: count }, (_, group) => {
-    const { transitions, isAccepting } = stateOf(automaton, groups.indexOf(group));
+    const { transitions, isAccepting } = stateOf(automaton, first.get(group) ?? 0);
     const targets = new Map<number, CodePointSet>();
     for (const { set, to } of transitions) {
       const target = groups[to] ?? 0;

@@ -148,10 +148,12 @@ class GbnfParser {
 
   #repeated(node: GbnfNode, blank: RegExp): GbnfNode {
     let body = node;
-    for (;;) {
+    for (let depth = 0; ; depth++) {
       const { offset } = this.#here();
       const bounds = this.#bounds(blank);
       if (bounds === undefined) return body;
+      if (depth >= NESTING_MAX)
+        throw this.#fault(`more than ${NESTING_MAX} repetitions of repetitions`, offset);
       this.#skip(blank);
       body = { kind: 'repeat', body, ...bounds, offset };
     }

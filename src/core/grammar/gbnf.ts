@@ -2,6 +2,7 @@ import { FreeholdError } from '../base/errors.ts';
 import { quoted } from '../base/ids.ts';
 import { nativeCost } from './gbnf-cost.ts';
 import { type GbnfNode, type GbnfRule, type GbnfRules, grammarFault, parseGbnf } from './gbnf-parser.ts';
+import { findAmbiguity } from './grammar-ambiguity.ts';
 import { NATIVE_REPETITIONS_MAX } from './grammar-limits.ts';
 
 /** Rules that begin with each other, one after the other: llama.cpp follows them by recursion. */
@@ -16,7 +17,7 @@ const NATIVE_ELEMENTS_MAX = 1 << 21;
  * Checks a grammar that someone wrote by hand, before native code sees it: llama.cpp stops the process, fills the
  * memory or never comes back for some that are wrong. Everything that passes is taken by llama.cpp.
  * @throws GRAMMAR_INVALID with line and column: not GBNF, no rule `root`, a name without rule, a rule that begins with
- * itself, one that never ends, an endless repetition of what can be empty, or too large
+ * itself, one that never ends, an endless repetition of what can be empty, too large, or too ambiguous
  */
 export function requireGrammar(gbnf: string): void {
   const rules = parseGbnf(gbnf);
@@ -31,6 +32,8 @@ export function requireGrammar(gbnf: string): void {
     if (!ending.has(name)) throw fault(offset, `the rule ${quoted(name)} never ends`);
   }
   requireModestCost(rules, fault);
+  const ambiguity = findAmbiguity(rules);
+  if (ambiguity !== undefined) throw new FreeholdError('GRAMMAR_INVALID', ambiguity);
 }
 
 type Fault = (offset: number, what: string) => FreeholdError;

@@ -34,7 +34,7 @@ export const PATTERN_CHARACTERS_MAX = 2_000;
 export const PATTERN_DEPTH_MAX = 50;
 /** States of the automaton of one string, before and after it is made deterministic; each can become a rule. */
 export const AUTOMATON_STATES_MAX = 4_000;
-/** Steps while it is made; a million take about 200 ms. */
+/** Steps for all strings of one request together; a million take about 300 ms. */
 export const AUTOMATON_STEPS_MAX = 1_000_000;
 
 /** Tool calls of one answer. OpenAI names no limit; models rarely make more than a handful. */

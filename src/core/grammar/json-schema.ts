@@ -1,6 +1,8 @@
 import type { JsonSchema } from '../base/engine-port.ts';
 import { arrayGrammar } from './array-grammar.ts';
+import { CompilerBudget } from './compiler-budget.ts';
 import { choice, type Expression, never, rule, text } from './expression.ts';
+import { requireUnambiguous } from './grammar-ambiguity.ts';
 import { GrammarRules } from './grammar-rules.ts';
 import { AnyJson } from './json-value.ts';
 import { integerGrammar, numberGrammar } from './number-range.ts';
@@ -19,13 +21,13 @@ import { stringGrammar } from './string-grammar.ts';
  * the schema) and valid under the schema: draft 2020-12, as far as `docs/structured-output.md` says. Never accepts
  * an invalid value; where not every valid one can be had, fewer are.
  * @throws SCHEMA_NOT_SUPPORTED, with `detail.path`, for whatever cannot be enforced, is unknown, malformed,
- * contradictory, endless or too large
+ * contradictory, endless, too large or too ambiguous
  */
 export function compileJsonSchema(schema: JsonSchema): string {
   const document = new SchemaDocument(schema);
   const rules = new GrammarRules(document.path);
-  const compiler = new SchemaCompiler(rules, new AnyJson(rules), document.path);
-  return rules.text(compiler.compile([document.start]));
+  const compiler = new SchemaCompiler(rules, new AnyJson(rules), document.path, new CompilerBudget());
+  return requireUnambiguous(rules.text(compiler.compile([document.start])), document.path);
 }
 
 /** Any JSON object, compact. How deep and how long is up to the model and to `maxTokens`. */
@@ -52,11 +54,12 @@ export class SchemaCompiler {
   /**
    * @param any of the same rules
    * @param path of the whole, for refusals
+   * @param budget of everything that is compiled for one request
    */
-  constructor(rules: GrammarRules, any: AnyJson, path: string) {
+  constructor(rules: GrammarRules, any: AnyJson, path: string, budget: CompilerBudget) {
     this.#rules = rules;
     this.#any = any;
-    this.#reader = new SchemaReader(path);
+    this.#reader = new SchemaReader(path, budget);
   }
 
   /** The grammar of values that fit all schemas. @throws SCHEMA_NOT_SUPPORTED */
@@ -143,7 +146,7 @@ export class SchemaCompiler {
       case 'number':
         return this.#rules.define('number', (number.isWhole ? integerGrammar : numberGrammar)(number, path));
       case 'string':
-        return stringGrammar(this.#rules, string, path);
+        return stringGrammar(this.#rules, this.#reader.budget.strings, string, path);
       case 'array':
         return isFree(array) ? this.#any.array() : arrayGrammar(this.#rules, facts, this.#value);
       case 'object':

@@ -7,7 +7,8 @@ import type { GrammarRules } from './grammar-rules.ts';
 import type { Located } from './schema-document.ts';
 import { type Facts, isForbidden, memberPlan, memberSchemas } from './schema-facts.ts';
 import { schemaRefusal } from './schema-refusal.ts';
-import { anyString, automatonGrammar, SPELLED_ONCE } from './string-grammar.ts';
+import { SPELLED_ONCE } from './string-automata.ts';
+import { anyString, automatonGrammar } from './string-grammar.ts';
 
 /**
  * Optional members that are alternatives at one point; what begins alike among them is put together. More follow in a

@@ -28,7 +28,7 @@ export function searchAutomaton(pattern: Pattern, budget: AutomatonBudget): Auto
   read(edges, 0, SCALAR_VALUES, 0);
   const last = append(edges, 0, pattern, budget);
   read(edges, last, SCALAR_VALUES, last);
-  return minimized(trimmed(deterministic(edges, last, budget)));
+  return minimized(trimmed(deterministic(edges, last, budget)), budget);
 }
 
 function addState(edges: Edges): number {

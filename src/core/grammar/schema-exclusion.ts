@@ -1,5 +1,3 @@
-import { AutomatonBudget, intersection } from './automaton.ts';
-import { PatternError } from './regular-expression.ts';
 import type { Located } from './schema-document.ts';
 import {
   type Exclusion,
@@ -16,7 +14,6 @@ import type { TypeName } from './schema-object.ts';
 import type { SchemaReader } from './schema-reader.ts';
 import { schemaRefusal, shownPath } from './schema-refusal.ts';
 import { valueFitsFacts } from './schema-value.ts';
-import { stringAutomaton } from './string-grammar.ts';
 
 /** Members of members that are compared to tell two branches apart. */
 const COMPARISON_DEPTH_MAX = 4;
@@ -93,7 +90,7 @@ function areApartAs(
         isEmptyRange(facts.number.low, other.number.high) || isEmptyRange(other.number.low, facts.number.high)
       );
     case 'string':
-      return areSizesApart(facts.string, other.string) || areStringsApart(facts, other);
+      return areSizesApart(facts.string, other.string) || areStringsApart(reader, facts, other);
     case 'array':
       return areSizesApart(facts.array, other.array) || areItemsApart(reader, facts, other, depth);
     case 'object':
@@ -114,17 +111,13 @@ function areSizesApart(left: Sizes, right: Sizes): boolean {
   );
 }
 
-function areStringsApart(facts: Facts, other: Facts): boolean {
+function areStringsApart(reader: SchemaReader, facts: Facts, other: Facts): boolean {
   if (facts.string.forms.length === 0 || other.string.forms.length === 0) return false;
-  try {
-    const left = stringAutomaton(facts.string, facts.path);
-    // Without its lengths, for which an automaton may take fewer strings than the schema.
-    const right = stringAutomaton({ ...other.string, min: 0, max: undefined }, other.path);
-    return intersection(left, right, new AutomatonBudget()).length === 0;
-  } catch (error) {
-    if (error instanceof PatternError) return false;
-    throw error;
-  }
+  const { strings } = reader.budget;
+  const left = strings.ofString(facts.string, facts.path);
+  // Without its lengths, for which an automaton may take fewer strings than the schema.
+  const right = strings.ofString({ ...other.string, min: 0, max: undefined }, other.path);
+  return strings.areApart(left, right);
 }
 
 function areItemsApart(reader: SchemaReader, facts: Facts, other: Facts, depth: number): boolean {

@@ -3,8 +3,8 @@ import type { Bound, NumberFacts } from './number-range.ts';
 import { type Located, pathBelow } from './schema-document.ts';
 import type { SchemaObject, TypeName } from './schema-object.ts';
 import { schemaRefusal } from './schema-refusal.ts';
+import type { StringFacts } from './string-automata.ts';
 import { ENFORCED_FORMATS } from './string-format.ts';
-import type { StringFacts } from './string-grammar.ts';
 
 /** What one schema says of the items of an array. */
 export interface ArrayShape {

@@ -1,9 +1,5 @@
-import {
-  COMBINATIONS_MAX,
-  COMPILER_STEPS_MAX,
-  REFERENCE_CHAIN_MAX,
-  SCHEMA_DEPTH_MAX,
-} from './grammar-limits.ts';
+import type { CompilerBudget } from './compiler-budget.ts';
+import { COMBINATIONS_MAX, REFERENCE_CHAIN_MAX, SCHEMA_DEPTH_MAX } from './grammar-limits.ts';
 import { type Located, pathBelow } from './schema-document.ts';
 import { bothFacts, type Exclusion, type Facts, NO_FACTS, ownFacts } from './schema-facts.ts';
 import { readSchemaObject, type SchemaObject } from './schema-object.ts';
@@ -14,22 +10,22 @@ const CHECKS_OPEN_MAX = 4 * SCHEMA_DEPTH_MAX;
 
 /** Reads schemas into facts: follows `$ref`, puts `allOf` together, multiplies `anyOf` and `oneOf` out. */
 export class SchemaReader {
+  readonly budget: CompilerBudget;
   readonly #objects = new Map<string, SchemaObject>();
   readonly #combinations = new Map<string, readonly Facts[]>();
   readonly #chain: string[] = [];
   readonly #path: string;
-  #stepsLeft = COMPILER_STEPS_MAX;
   #checksOpen = 0;
 
   /** @param path of the whole, for refusals */
-  constructor(path: string) {
+  constructor(path: string, budget: CompilerBudget) {
     this.#path = path;
+    this.budget = budget;
   }
 
   /** Bounds the work on one schema, however it is built. @throws SCHEMA_NOT_SUPPORTED */
   spend(steps = 1): void {
-    this.#stepsLeft -= steps;
-    if (this.#stepsLeft < 0) throw schemaRefusal(this.#path, 'too complex: it takes too long to work out');
+    this.budget.spend(steps, this.#path);
   }
 
   /**

@@ -3,7 +3,6 @@ import type { Located } from './schema-document.ts';
 import { type Facts, isForbidden, itemSchemas, memberSchemas, takesType } from './schema-facts.ts';
 import type { TypeName } from './schema-object.ts';
 import type { SchemaReader } from './schema-reader.ts';
-import { formAutomaton } from './string-grammar.ts';
 
 /** Whether a JSON value is valid under all schemas together: for `enum` and `const`, whose values are known. */
 export function valueFits(reader: SchemaReader, value: unknown, schemas: readonly Located[]): boolean {
@@ -19,7 +18,7 @@ export function valueFitsFacts(reader: SchemaReader, value: unknown, facts: Fact
   if (!facts.values.every((list) => keysOf(list).has(valueKey(value)))) return false;
   if (facts.excluded.some(({ located }) => valueFits(reader, value, [located]))) return false;
   if (typeof value === 'number') return numberFits(value, facts);
-  if (typeof value === 'string') return stringFits(value, facts);
+  if (typeof value === 'string') return stringFits(reader, value, facts);
   if (Array.isArray(value)) return arrayFits(reader, value, facts);
   return typeof value !== 'object' || value === null || objectFits(reader, value, facts);
 }
@@ -38,10 +37,10 @@ function numberFits(value: number, { number: { low, high, isWhole } }: Facts): b
   return high === undefined || !(value > high.value || (high.isExclusive && value === high.value));
 }
 
-function stringFits(value: string, { string: { min, max, forms } }: Facts): boolean {
+function stringFits(reader: SchemaReader, value: string, { string: { min, max, forms } }: Facts): boolean {
   const length = Array.from(value).length;
   if (length < min || (max !== undefined && length > max)) return false;
-  return forms.every((form) => accepts(formAutomaton(form), value));
+  return forms.every((form) => accepts(reader.budget.strings.ofForm(form), value));
 }
 
 function arrayFits(reader: SchemaReader, value: readonly unknown[], { array }: Facts): boolean {

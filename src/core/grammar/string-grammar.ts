@@ -1,40 +1,13 @@
-import { type Automaton, AutomatonBudget, intersection, withLength } from './automaton.ts';
+import type { Automaton } from './automaton.ts';
 import { type CodePointSet, charactersOf, common, contains, SCALAR_VALUES, without } from './code-points.ts';
 import { choice, type Expression, never, oneOfSet, repeat, rule, sequence, text } from './expression.ts';
 import type { GrammarRules } from './grammar-rules.ts';
-import { searchAutomaton } from './pattern-automaton.ts';
-import { PatternError, parsePattern } from './regular-expression.ts';
-import { schemaRefusal } from './schema-refusal.ts';
-import { formatAutomaton } from './string-format.ts';
+import { SHORT_ESCAPES, type StringAutomata, type StringFacts } from './string-automata.ts';
 
-/** A pattern or format and where it stands in the schema. */
-export interface StringForm {
-  readonly kind: 'pattern' | 'format';
-  readonly source: string;
-  readonly path: string;
-}
-
-/** Lengths in code points. */
-export interface StringFacts {
-  readonly min: number;
-  readonly max: number | undefined;
-  readonly forms: readonly StringForm[];
-}
-
-/** RFC 8259 §7: what must be escaped, and how the shortest escape ends. */
-const SHORT_ESCAPES: readonly (readonly [character: string, letter: string])[] = [
-  ['"', '"'],
-  ['\\', '\\'],
-  ['\b', 'b'],
-  ['\f', 'f'],
-  ['\n', 'n'],
-  ['\r', 'r'],
-  ['\t', 't'],
-];
-const ESCAPED = charactersOf(SHORT_ESCAPES.map(([character]) => character).join(''));
-const PLAIN = without(SCALAR_VALUES, [[0, 0x1f], ...ESCAPED]);
-/** What is written in one way only: without `\u`, the other control characters have no spelling. */
-export const SPELLED_ONCE = without(SCALAR_VALUES, without([[0, 0x1f]], ESCAPED));
+const PLAIN = without(SCALAR_VALUES, [
+  [0, 0x1f],
+  ...charactersOf(SHORT_ESCAPES.map(([character]) => character).join('')),
+]);
 
 const HEX: CodePointSet = charactersOf('0123456789abcdefABCDEF');
 const hex = (count: number) => repeat(oneOfSet(HEX), count, count);
@@ -66,57 +39,16 @@ export function anyString(rules: GrammarRules, min = 0, max?: number): Expressio
 }
 
 /** @throws SCHEMA_NOT_SUPPORTED */
-export function stringGrammar(rules: GrammarRules, facts: StringFacts, path: string): Expression {
+export function stringGrammar(
+  rules: GrammarRules,
+  automata: StringAutomata,
+  facts: StringFacts,
+  path: string,
+): Expression {
   if (facts.forms.length === 0) return anyString(rules, facts.min, facts.max);
-  const automaton = stringAutomaton(facts, path);
+  const automaton = automata.ofString(facts, path);
   if (automaton.length === 0) return never(path, 'no string fits pattern, format and lengths together');
   return rules.define('string', sequence(text('"'), automatonGrammar(rules, automaton)));
-}
-
-const made = new WeakMap<StringFacts, Automaton>();
-const forms = new WeakMap<StringForm, Automaton>();
-
-/**
- * The strings that fit, as far as they can be spelled without `\u`; no states when there are none.
- * @throws SCHEMA_NOT_SUPPORTED naming the pattern
- */
-export function stringAutomaton(facts: StringFacts, path: string): Automaton {
-  const known = made.get(facts);
-  if (known !== undefined) return known;
-  const budget = new AutomatonBudget();
-  let at = path;
-  try {
-    let automaton: Automaton = [{ transitions: [{ set: SPELLED_ONCE, to: 0 }], isAccepting: true }];
-    for (const form of facts.forms) {
-      at = form.path;
-      automaton = intersection(automaton, formAutomaton(form), budget);
-      if (automaton.length === 0) break;
-    }
-    at = path;
-    if (automaton.length > 0) automaton = withLength(automaton, facts.min, facts.max, budget);
-    made.set(facts, automaton);
-    return automaton;
-  } catch (error) {
-    if (error instanceof PatternError) throw schemaRefusal(at, error.message);
-    throw error;
-  }
-}
-
-/** The texts that have a form. @throws SCHEMA_NOT_SUPPORTED */
-export function formAutomaton(form: StringForm): Automaton {
-  const known = forms.get(form);
-  if (known !== undefined) return known;
-  try {
-    const automaton =
-      form.kind === 'format'
-        ? formatAutomaton(form.source)
-        : searchAutomaton(parsePattern(form.source), new AutomatonBudget());
-    forms.set(form, automaton);
-    return automaton;
-  } catch (error) {
-    if (error instanceof PatternError) throw schemaRefusal(form.path, error.message);
-    throw error;
-  }
 }
 
 /**

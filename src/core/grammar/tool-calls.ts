@@ -1,7 +1,9 @@
 import type { JsonSchema, ToolDefinition, ToolUse } from '../base/engine-port.ts';
 import { FreeholdError } from '../base/errors.ts';
 import { quoted } from '../base/ids.ts';
+import { CompilerBudget } from './compiler-budget.ts';
 import { choice, type Expression, sequence, text } from './expression.ts';
+import { requireUnambiguous } from './grammar-ambiguity.ts';
 import { TOOL_CALLS_MAX } from './grammar-limits.ts';
 import { GrammarRules } from './grammar-rules.ts';
 import { SchemaCompiler } from './json-schema.ts';
@@ -18,18 +20,19 @@ import { SchemaDocument } from './schema-document.ts';
 export function compileToolCalls(tools: ToolUse): string {
   const rules = new GrammarRules('tools');
   const any = new AnyJson(rules);
+  const budget = new CompilerBudget();
   const calls = chosenTools(tools).map(({ tool, index }) => {
     const { name } = tool;
     return sequence(
       text(`{"name":${JSON.stringify(name)},"arguments":`),
-      argumentsGrammar(rules, any, tool.parameters, `tools[${index}].parameters`),
+      argumentsGrammar(rules, any, budget, tool.parameters, `tools[${index}].parameters`),
       text('}'),
     );
   });
-  if (!tools.isParallel) return rules.text(choice(calls));
+  if (!tools.isParallel) return requireUnambiguous(rules.text(choice(calls)), 'tools');
   const call = rules.define('call', choice(calls));
   const more = rules.counted('calls', sequence(text(','), call), 0, TOOL_CALLS_MAX - 1);
-  return rules.text(sequence(text('['), call, more, text(']')));
+  return requireUnambiguous(rules.text(sequence(text('['), call, more, text(']'))), 'tools');
 }
 
 interface ChosenTool {
@@ -55,11 +58,12 @@ function chosenTools({ definitions, choice: { kind, ...named } }: ToolUse): read
 function argumentsGrammar(
   rules: GrammarRules,
   any: AnyJson,
+  budget: CompilerBudget,
   parameters: JsonSchema | undefined,
   label: string,
 ): Expression {
   if (parameters === undefined) return any.object();
   const document = new SchemaDocument(parameters, label);
   const object = new SchemaDocument({ type: 'object' }, `${label} as an object `);
-  return new SchemaCompiler(rules, any, document.path).compile([document.start, object.start]);
+  return new SchemaCompiler(rules, any, document.path, budget).compile([document.start, object.start]);
 }

@@ -14,10 +14,10 @@ export const CACHED_CHARACTERS_MAX = 8 << 20;
  */
 export class GrammarCache {
   /** In the order of their last use. */
-  readonly #grammars = new Map<string, string>();
+  readonly #answers = new Map<string, Answer>();
   #characters = 0;
 
-  /** Of what is kept, requests and grammars together. */
+  /** Of what is kept, requests with their grammars and refusals together. */
   get characters(): number {
     return this.#characters;
   }
@@ -47,18 +47,42 @@ export class GrammarCache {
   }
 
   #cached(key: string, compile: () => string): string {
-    const known = this.#grammars.get(key);
-    const grammar = known ?? requireLength(compile());
-    this.#grammars.delete(key);
-    this.#grammars.set(key, grammar);
-    if (known === undefined) this.#characters += key.length + grammar.length;
-    for (const [oldKey, old] of this.#grammars) {
+    const known = this.#answers.get(key);
+    const answer = known ?? answerOf(compile);
+    this.#answers.delete(key);
+    this.#answers.set(key, answer);
+    if (known === undefined) this.#characters += key.length + lengthOf(answer);
+    for (const [oldKey, old] of this.#answers) {
       if (this.#characters <= CACHED_CHARACTERS_MAX) break;
-      this.#grammars.delete(oldKey);
-      this.#characters -= oldKey.length + old.length;
+      this.#answers.delete(oldKey);
+      this.#characters -= oldKey.length + lengthOf(old);
     }
-    return grammar;
+    if (answer.kind === 'grammar') return answer.grammar;
+    const { code, message, hint, detail } = answer.refusal;
+    throw new FreeholdError(code, message, { hint, detail });
   }
+}
+
+/** Refusals are kept as well: to find out that a schema is too complex takes longest of all. */
+type Answer =
+  | { readonly kind: 'grammar'; readonly grammar: string }
+  | {
+      readonly kind: 'refusal';
+      readonly refusal: Pick<FreeholdError, 'code' | 'message' | 'hint' | 'detail'>;
+    };
+
+function answerOf(compile: () => string): Answer {
+  try {
+    return { kind: 'grammar', grammar: requireLength(compile()) };
+  } catch (error) {
+    if (!(error instanceof FreeholdError)) throw error;
+    const { code, message, hint, detail } = error;
+    return { kind: 'refusal', refusal: { code, message, hint, detail } };
+  }
+}
+
+function lengthOf(answer: Answer): number {
+  return answer.kind === 'grammar' ? answer.grammar.length : JSON.stringify(answer.refusal).length;
 }
 
 /** A longer one would end the engine process, which takes none. */
