@@ -1,10 +1,10 @@
 import { test } from 'node:test';
 import { checkKeywordSoups, checkSchemaCases } from '../../../tests/fixtures/schema-case-run.ts';
 
-test('10,000 schemas against ajv', () => {
-  checkSchemaCases(10_000, 1);
+test('2,000 schemas with another seed against ajv', () => {
+  checkSchemaCases(2_000, 1);
 });
 
-test('20,000 times keywords thrown together', () => {
-  checkKeywordSoups(20_000, 2);
+test('4,000 times keywords thrown together', () => {
+  checkKeywordSoups(4_000, 2);
 });
