@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { descendantsOf, processStatus } from '../tests/fixtures/processes.ts';
 
 /** `getconf CLK_TCK`: the kernel's unit in /proc, the same on every Linux that we run on. */
@@ -35,28 +35,13 @@ export function endedChildrenCpuSeconds(): number {
 
 /** Peak of resident memory of a process and its running descendants, added up: shared pages count for each. */
 export function treePeakMebibytes(pid: number): number {
-  return treeMebibytes(pid, 'VmHWM');
+  return [pid, ...descendantsOf(pid)].reduce((sum, member) => sum + peakMebibytes(member), 0);
 }
 
-/** What is resident now, added up likewise. */
-export function treeResidentMebibytes(pid: number): number {
-  return treeMebibytes(pid, 'VmRSS');
-}
-
-function treeMebibytes(pid: number, field: string): number {
-  return [pid, ...descendantsOf(pid)].reduce((sum, member) => sum + residentMebibytes(member, field), 0);
-}
-
-/** @param field `VmRSS` now, `VmHWM` its peak */
-export function residentMebibytes(pid: number, field = 'VmRSS'): number {
+function peakMebibytes(pid: number): number {
   try {
-    return Number.parseInt(processStatus(pid, field) ?? '0', 10) / KIBIBYTES_PER_MEBIBYTE;
+    return Number.parseInt(processStatus(pid, 'VmHWM') ?? '0', 10) / KIBIBYTES_PER_MEBIBYTE;
   } catch {
     return 0;
   }
-}
-
-/** Open descriptors of a process. */
-export function descriptorCount(pid: number): number {
-  return readdirSync(`/proc/${pid}/fd`).length;
 }

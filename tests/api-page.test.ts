@@ -3,7 +3,11 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { apiPage } from '../scripts/api-page.ts';
-import { REQUEST_STOP_STRINGS_MAX, STOP_STRING_CHARACTERS_MAX } from '../src/core/base/request-limits.ts';
+import {
+  REQUEST_STOP_STRINGS_MAX,
+  STOP_STRING_CHARACTERS_MAX,
+  TOOLS_MAX,
+} from '../src/core/base/request-limits.ts';
 import { PROMPT_COUNT_MAX } from '../src/core/wire/openai-completion-request.ts';
 import { EMBEDDING_INPUTS_MAX } from '../src/core/wire/openai-embedding.ts';
 import { GRAMMAR_CHARACTERS_MAX, SCHEMA_CHARACTERS_MAX } from '../src/core/wire/openai-format.ts';
@@ -13,7 +17,6 @@ import {
   REQUESTER_CHARACTERS_MAX,
 } from '../src/core/wire/openai-generation.ts';
 import { MESSAGES_MAX, TOOL_CALLS_MAX } from '../src/core/wire/openai-messages.ts';
-import { TOOLS_MAX } from '../src/core/wire/openai-tools.ts';
 import { createTestApp } from './fixtures/http-app.ts';
 
 const page = readFileSync(path.join(path.dirname(import.meta.dirname), 'docs', 'API.md'), 'utf8');

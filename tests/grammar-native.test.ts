@@ -1,8 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { before, test } from 'node:test';
 import fc from 'fast-check';
 import type { JsonSchema } from '../src/core/base/engine-port.ts';
 import { requireGrammar } from '../src/core/grammar/gbnf.ts';
@@ -10,30 +7,18 @@ import { compileJsonSchema, JSON_OBJECT_GRAMMAR } from '../src/core/grammar/json
 import { ToolCallReader } from '../src/core/grammar/tool-call-reader.ts';
 import { compileToolCalls } from '../src/core/grammar/tool-calls.ts';
 import { GrammarConstraint } from '../src/io/engine/llama/grammar-constraint.ts';
-import { locateLibrary } from '../src/io/engine/llama/library-folder.ts';
-import { openLibrary } from '../src/io/engine/llama/llama-library.ts';
-import { loadNativeGrammar, type NativeGrammar, randomAnswer, takesText } from './fixtures/grammar-native.ts';
+import { type NativeGrammar, nativeGrammars, randomAnswer, takesText } from './fixtures/grammar-native.ts';
 import { checkRandomAnswers } from './fixtures/grammar-native-run.ts';
 import { llamaLibraryMissing } from './fixtures/llama-library.ts';
 import { seededRandom } from './fixtures/random.ts';
-import { realModel } from './fixtures/real-models.ts';
 import { skipUnlessCi } from './fixtures/skip.ts';
-import { writeTinyModel } from './fixtures/tiny-model.ts';
 
 const skip = skipUnlessCi(llamaLibraryMissing());
-let folder: string;
 let tiny: NativeGrammar;
 let starter: NativeGrammar;
 
 before(async () => {
-  if (skip !== false) return;
-  folder = await mkdtemp(path.join(tmpdir(), 'freehold-grammar-native-'));
-  const library = openLibrary(locateLibrary());
-  tiny = loadNativeGrammar(library, await writeTinyModel(path.join(folder, 'tiny.gguf')));
-  starter = loadNativeGrammar(library, await realModel('smollm2-135m-instruct'));
-});
-after(async () => {
-  if (skip === false) await rm(folder, { recursive: true });
+  if (skip === false) ({ tiny, starter } = await nativeGrammars());
 });
 
 test('llama.cpp takes our grammars, and random tokens make valid values: 50 schemas, byte tokens', {

@@ -16,3 +16,7 @@ export const REPEAT_PENALTY_MIN = 0.01;
 export const REPEAT_PENALTY_MAX = 10;
 /** OpenAI's own bound for `top_logprobs`. */
 export const TOP_LOGPROBS_MAX = 20;
+/** OpenAI's own bound; the chat template shows all of them to the model. */
+export const TOOLS_MAX = 128;
+/** Worked on at once by one model: llama.cpp's own limit is 256, and each has a memory of its own. */
+export const PARALLEL_REQUESTS_MAX = 64;

@@ -5,7 +5,7 @@ import type { TypeName } from './schema-object.ts';
 import type { SchemaReader } from './schema-reader.ts';
 
 /** Whether a JSON value is valid under all schemas together: for `enum` and `const`, whose values are known. */
-export function valueFits(reader: SchemaReader, value: unknown, schemas: readonly Located[]): boolean {
+function valueFits(reader: SchemaReader, value: unknown, schemas: readonly Located[]): boolean {
   return reader.nested(schemas[0]?.path ?? '#', () =>
     reader.combinations(schemas).some((facts) => valueFitsFacts(reader, value, facts)),
   );

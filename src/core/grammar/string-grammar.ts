@@ -17,7 +17,7 @@ const among = (characters: string) => oneOfSet(charactersOf(characters));
  * One character of a JSON string, escapes included. A pair of surrogate escapes is one character; half of a pair is
  * none (RFC 8259 §8.2).
  */
-export function stringCharacter(rules: GrammarRules): Expression {
+function stringCharacter(rules: GrammarRules): Expression {
   const unit = choice([
     sequence(notD(), hex(3)),
     sequence(among('dD'), among('01234567'), hex(2)),

@@ -8,7 +8,7 @@ import { invalid } from './openai-shape.ts';
  * all of it before the first token.
  */
 export const SCHEMA_CHARACTERS_MAX = 1 << 18;
-/** A grammar that was written by a person has some thousand; this is what the largest schema could become. */
+/** A grammar that was written by a person has some thousand. The engine takes more, of what schemas become. */
 export const GRAMMAR_CHARACTERS_MAX = 1 << 18;
 
 /** Where the schema of an answer stands in the body. */

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FreeholdError } from '../base/errors.ts';
+import { TOOLS_MAX } from '../base/request-limits.ts';
 import { parseChatRequest } from './openai-chat-request.ts';
 import { SCHEMA_CHARACTERS_MAX } from './openai-format.ts';
-import { TOOLS_MAX } from './openai-tools.ts';
 
 const tool = (name: unknown, rest: object = {}) => ({ type: 'function', function: { name, ...rest } });
 const TOOLS = [

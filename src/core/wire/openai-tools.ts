@@ -1,12 +1,10 @@
 import { z } from 'zod';
 import type { ToolDefinition, ToolUse } from '../base/engine-port.ts';
 import { quoted } from '../base/ids.ts';
+import { TOOLS_MAX } from '../base/request-limits.ts';
 import { FUNCTION_FIELDS, selectHonoured, TOOL_FIELDS } from './openai-fields.ts';
 import { parseSchemaObject, requireSchemaSize, schemaCharacters } from './openai-format.ts';
 import { invalid, parseShape, unsupported, wellFormedText } from './openai-shape.ts';
-
-/** OpenAI's own bound; the chat template shows all of them to the model. */
-export const TOOLS_MAX = 128;
 
 /** OpenAI's own rule. Templates print names bare, so they must not look like markup. */
 export const functionName = () =>

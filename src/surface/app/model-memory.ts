@@ -2,6 +2,7 @@ import type { LoadedModel } from '../../core/base/engine-port.ts';
 import { readGguf } from '../../core/format/gguf/gguf-reader.ts';
 import type { GgufFile } from '../../core/format/gguf/gguf-types.ts';
 import {
+  CELLS_STEP,
   defaultContextTokens,
   estimateMemory,
   type MemoryEstimate,
@@ -24,8 +25,6 @@ export function defaultBudget({ limitBytes }: Pick<MemoryReading, 'limitBytes'>)
 
 /** Models of one home whose facts are kept; a header is read in 10 to 40 ms. */
 const KEPT_FACTS_MAX = 64;
-/** llama.cpp rounds contexts up to it. */
-const CONTEXT_STEP_TOKENS = 256;
 /** No question fits into less. */
 const FITTING_CONTEXT_TOKENS_MIN = 512;
 
@@ -145,9 +144,9 @@ function fittingContext(
   roomBytes: number,
 ): number | undefined {
   let fitting = 0;
-  for (let low = 0, high = Math.floor(contextTokens / CONTEXT_STEP_TOKENS); low <= high; ) {
+  for (let low = 0, high = Math.floor(contextTokens / CELLS_STEP); low <= high; ) {
     const middle = Math.floor((low + high) / 2);
-    const tokens = middle * CONTEXT_STEP_TOKENS;
+    const tokens = middle * CELLS_STEP;
     if (estimateWish(wish, tokens, parallelRequests).totalBytes <= roomBytes) {
       fitting = tokens;
       low = middle + 1;
@@ -155,7 +154,7 @@ function fittingContext(
       high = middle - 1;
     }
   }
-  const round = fitting >= 2048 ? 1024 : CONTEXT_STEP_TOKENS;
+  const round = fitting >= 2048 ? 1024 : CELLS_STEP;
   const rounded = Math.floor(fitting / round) * round;
   return rounded >= FITTING_CONTEXT_TOKENS_MIN ? rounded : undefined;
 }

@@ -2,6 +2,7 @@ import { text as readText } from 'node:stream/consumers';
 import { type Command, Option } from 'commander';
 import type { GenerateRequest, LoadedModel } from '../../core/base/engine-port.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
+import { PARALLEL_REQUESTS_MAX } from '../../core/base/request-limits.ts';
 import { type AdapterOption, parseAdapterOption } from '../app/adapters.ts';
 import { examineMachine } from '../app/doctor.ts';
 import { readTextFile } from '../app/local-file.ts';
@@ -48,8 +49,6 @@ const INPUT_FILE_BYTES_MAX = 64 * 2 ** 20;
 const MEMORY_GIB_MIN = 0.01;
 /** A pebibyte: more than one machine has. */
 const MEMORY_GIB_MAX = 2 ** 20;
-/** Each has a context of its own; llama.cpp takes at most 256 sequences. */
-const PARALLEL_REQUESTS_MAX = 64;
 
 /** `up`, `run`, `serve`, `doctor`. */
 export function registerServeCommands(program: Command, add: AddAction): void {

@@ -54,11 +54,11 @@ export interface MemoryEstimate {
 export const CONTEXT_TOKENS_DEFAULT_MAX = 8192;
 /** Without a wish for another number: what a person with an editor and a chat window needs. */
 export const PARALLEL_REQUESTS_DEFAULT = 4;
-/** What the engine evaluates at once (`PIECE_TOKENS_MAX` of its native context; a test compares). */
+/** What the engine evaluates at once: pieces of a prompt have at most as many tokens. */
 export const BATCH_TOKENS = 128;
 
 /** llama.cpp rounds the cells of a sequence up to a multiple of this. */
-const CELLS_STEP = 256;
+export const CELLS_STEP = 256;
 /** Keys and values are kept as F16, … */
 const CACHE_ELEMENT_BYTES = 2;
 /** … everything else is computed as F32. */

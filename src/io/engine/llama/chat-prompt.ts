@@ -1,9 +1,10 @@
 import type { ChatMessage, Prompt, ToolDefinition, ToolUse } from '../../../core/base/engine-port.ts';
 import { FreeholdError } from '../../../core/base/errors.ts';
-import { type GenerateMessage, MESSAGES_MAX, TOOLS_MAX } from './protocol.ts';
+import { TOOLS_MAX } from '../../../core/base/request-limits.ts';
+import { type GenerateMessage, MESSAGES_MAX } from './protocol.ts';
 
 /** Values inside each other in arguments and schemas of tools: templates are walked by recursion. */
-export const TOOL_JSON_DEPTH_MAX = 128;
+const TOOL_JSON_DEPTH_MAX = 128;
 
 type ChatPrompt = Extract<GenerateMessage['prompt'], { kind: 'chat' }>;
 

@@ -1,9 +1,9 @@
 import type { Constraint, ToolUse } from '../../../core/base/engine-port.ts';
 import { FreeholdError } from '../../../core/base/errors.ts';
 import { requireGrammar } from '../../../core/grammar/gbnf.ts';
+import { GRAMMAR_CHARACTERS_MAX } from '../../../core/grammar/grammar-limits.ts';
 import { compileJsonSchema, JSON_OBJECT_GRAMMAR } from '../../../core/grammar/json-schema.ts';
 import { compileToolCalls } from '../../../core/grammar/tool-calls.ts';
-import { GRAMMAR_CHARACTERS_MAX } from './protocol.ts';
 
 /** Schemas and grammars that are kept, together: a program asks with the same few again and again. */
 export const CACHED_CHARACTERS_MAX = 8 << 20;

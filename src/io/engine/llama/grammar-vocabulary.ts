@@ -2,16 +2,12 @@ import { type GrammarToken, GrammarTokens } from './grammar-tokens.ts';
 import type { LlamaLibrary, Pointer } from './llama-library.ts';
 import { allocateNative } from './native-memory.ts';
 import { INVALID } from './utf8-state.ts';
+import { ATTRIBUTE_CONTROL, ATTRIBUTE_UNKNOWN, pieceReader } from './vocabulary.ts';
 
-/** `enum llama_token_attr` of llama.h. */
-const ATTRIBUTE_UNKNOWN = 1;
-const ATTRIBUTE_CONTROL = 8;
 /** `llama_token_data`: `{ int32 id; float logit; float p; }`. */
 const CANDIDATE_WORDS = 3;
 /** `llama_token_data_array`: `{ data *; size_t size; int64_t selected; bool sorted; }`. */
 const ARRAY_BYTES = 32;
-/** Longer pieces are asked for again with room. */
-const PIECE_BYTES = 1024;
 
 /**
  * What the constrained answers of one model share: what each token stands for, and the memory through which llama.cpp's
@@ -128,16 +124,7 @@ export class GrammarVocabulary {
 }
 
 function tokenReader(library: LlamaLibrary, vocabulary: Pointer): (token: number) => GrammarToken {
-  const buffer = Buffer.alloc(PIECE_BYTES);
-  const bytesOf = (token: number): Uint8Array => {
-    const count = library.tokenToPiece(vocabulary, token, buffer, buffer.length, 0, true);
-    if (count >= 0) return Uint8Array.prototype.slice.call(buffer, 0, count);
-    const large = Buffer.alloc(-count);
-    return large.subarray(
-      0,
-      Math.max(0, library.tokenToPiece(vocabulary, token, large, large.length, 0, true)),
-    );
-  };
+  const bytesOf = pieceReader(library, vocabulary, true);
   return (token) => {
     if (library.isEndOfGeneration(vocabulary, token)) return { kind: 'end' };
     const attributes = library.tokenAttributes(vocabulary, token);

@@ -4,7 +4,7 @@ import { Digest } from '../../../core/base/digest.ts';
 import type { Engine, LoadRequest } from '../../../core/base/engine-port.ts';
 import { FreeholdError } from '../../../core/base/errors.ts';
 import type { Log } from '../../../core/base/log.ts';
-import { STOP_STRING_CHARACTERS_MAX } from '../../../core/base/request-limits.ts';
+import { PARALLEL_REQUESTS_MAX, STOP_STRING_CHARACTERS_MAX } from '../../../core/base/request-limits.ts';
 import type { ThreadChoice, ThreadChoices } from '../../../core/base/thread-choices.ts';
 import type { ConnectionLimits } from './child-connection.ts';
 import { CrashGuard } from './crash-guard.ts';
@@ -12,7 +12,7 @@ import { locateLibrary } from './library-folder.ts';
 import { LLAMA_VERSION } from './llama-layouts.ts';
 import { LlamaModel } from './llama-model.ts';
 import { type ProcessOrder, startModelProcess, type ThreadPlan } from './model-process.ts';
-import { CONTEXT_TOKENS_MAX, PARALLEL_REQUESTS_MAX } from './protocol.ts';
+import { CONTEXT_TOKENS_MAX } from './protocol.ts';
 import { resolveSampling } from './sampling.ts';
 
 export interface LlamaEngineOptions {
@@ -28,7 +28,7 @@ export interface LlamaEngineOptions {
 }
 
 /** Clients give up after ten minutes at the latest. */
-export const QUEUE_TIMEOUT_MS_DEFAULT = 600_000;
+const QUEUE_TIMEOUT_MS_DEFAULT = 600_000;
 
 /** llama.cpp, one process per loaded model. Nothing is started before the first `load`. */
 export function createLlamaEngine(options: LlamaEngineOptions): Engine {

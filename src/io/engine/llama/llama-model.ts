@@ -22,6 +22,7 @@ import { cancelled, WaitQueue } from './wait-queue.ts';
 
 /** Requests that wait for one model; each may take a minute, and clients give up long before the last. */
 export const WAITING_REQUESTS_MAX = 64;
+
 export interface LlamaModelOptions {
   readonly name: string;
   /** Names of the adapters, in the order of the load request. */

@@ -1,5 +1,6 @@
 import koffi from 'koffi';
 import { FreeholdError } from '../../../core/base/errors.ts';
+import { BATCH_TOKENS } from '../../../core/format/gguf/memory-estimate.ts';
 import type { LlamaBatch, LlamaLibrary, Pointer } from './llama-library.ts';
 import { allocateNative } from './native-memory.ts';
 
@@ -7,7 +8,7 @@ import { allocateNative } from './native-memory.ts';
  * Tokens per native call at most, while a prompt is read. Larger pieces are not faster on CPUs, and without flash attention
  * the working memory of a call grows with its tokens times the context.
  */
-export const PIECE_TOKENS_MAX = 128;
+export const PIECE_TOKENS_MAX = BATCH_TOKENS;
 
 /** `llama_decode`'s result when the abort callback said so. */
 const RESULT_ABORTED = 2;

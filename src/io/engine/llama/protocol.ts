@@ -2,9 +2,12 @@ import { z } from 'zod';
 import { FreeholdError } from '../../../core/base/errors.ts';
 import {
   LOGIT_BIASES_MAX,
+  PARALLEL_REQUESTS_MAX,
   STOP_STRING_CHARACTERS_MAX,
+  TOOLS_MAX,
   TOP_LOGPROBS_MAX,
 } from '../../../core/base/request-limits.ts';
+import { GRAMMAR_CHARACTERS_MAX } from '../../../core/grammar/grammar-limits.ts';
 import { STOP_STRINGS_MAX } from './stop-strings.ts';
 
 /**
@@ -24,19 +27,13 @@ export const CONTEXT_TOKENS_MAX = 1 << 20;
 export const VOCABULARY_TOKENS_MAX = 1 << 22;
 /** Longest chat that makes sense in a context; each message costs at least three tokens. */
 export const MESSAGES_MAX = 65_536;
-/** OpenAI's own limit. */
-export const TOOLS_MAX = 128;
-/** A grammar of a large schema is 100 kB; llama.cpp's parser is linear in it. */
-export const GRAMMAR_CHARACTERS_MAX = 1 << 20;
 /** OpenAI's own limit for one call is 2,048. */
 export const EMBED_INPUTS_MAX = 2048;
 /** llama.cpp knows up to 16,384 for the largest models; twice that. */
-export const EMBEDDING_LENGTH_MAX = 32_768;
+const EMBEDDING_LENGTH_MAX = 32_768;
 
-/** llama.cpp's own limit is 256; each has a memory of its own. */
-export const PARALLEL_REQUESTS_MAX = 64;
 /** Loaded over one base at once. */
-export const ADAPTERS_MAX = 32;
+const ADAPTERS_MAX = 32;
 
 const requestId = z.int().min(1).max(Number.MAX_SAFE_INTEGER);
 const token = z

@@ -2,8 +2,8 @@ import { FreeholdError } from '../../../core/base/errors.ts';
 import type { LlamaLibrary, Pointer } from './llama-library.ts';
 
 /** `enum llama_token_attr` of llama.h. */
-const ATTRIBUTE_UNKNOWN = 1;
-const ATTRIBUTE_CONTROL = 8;
+export const ATTRIBUTE_UNKNOWN = 1;
+export const ATTRIBUTE_CONTROL = 8;
 const ATTRIBUTE_USER_DEFINED = 16;
 /** llama.cpp's longest pieces are a few hundred bytes; a larger one is asked for again with room. */
 const PIECE_BYTES = 1024;
@@ -108,7 +108,8 @@ function tokenize(
   return Array.from(tokens.subarray(0, count));
 }
 
-function pieceReader(
+/** Reads the bytes of a token. @param special control tokens are spelled out, else they have none */
+export function pieceReader(
   library: LlamaLibrary,
   vocabulary: Pointer,
   special: boolean,
