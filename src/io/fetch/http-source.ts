@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
-import { ATTEMPT_PROGRESS_BYTES, type FetchLimits } from './fetch-limits.ts';
+import type { PartialFile } from '../files/partial-file.ts';
+import { ATTEMPT_PROGRESS_BYTES, type FetchLimits } from '../http/fetch-limits.ts';
 import {
   parseContentLength,
   parseContentRange,
@@ -9,15 +10,14 @@ import {
   parseRetryAfterMs,
   parseUnsatisfiedRange,
   strongEtag,
-} from './http-headers.ts';
+} from '../http/http-headers.ts';
 import {
   ConnectError,
   type FileResponse,
   openConnections,
   requestFile,
   TransferError,
-} from './http-request.ts';
-import type { PartialFile } from './partial-file.ts';
+} from '../http/http-request.ts';
 import type { SourceRun } from './source-run.ts';
 
 export interface HttpPlace {

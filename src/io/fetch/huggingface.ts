@@ -1,6 +1,7 @@
 import { FreeholdError } from '../../core/base/errors.ts';
-import { isLoopbackHost, type Source } from './catalog-entry.ts';
-import type { Environment } from './http-request.ts';
+import { isLoopbackHost } from '../../core/base/loopback.ts';
+import type { Environment } from '../http/http-request.ts';
+import type { Source } from './catalog-entry.ts';
 import type { HttpPlace } from './http-source.ts';
 
 /**

