@@ -33,7 +33,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
 
 /** Core never touches the world. `node:crypto` and `node:buffer` compute; the rest of Node does I/O. */
 const PURE_NODE_MODULES = ['node:crypto', 'node:buffer'];
-const PURE_PACKAGES = ['zod', 'yaml'];
+const PURE_PACKAGES = ['zod', 'yaml', 'semver'];
 /** Globals through which a pure file could reach clock, randomness or process all the same. */
 const IMPURE_GLOBALS =
   /\b(?:Date\.now|new Date\(\)|performance\.now|Math\.random|process\.|setTimeout|setInterval|fetch\()/;
