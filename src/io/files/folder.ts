@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { mkdir, open } from 'node:fs/promises';
+import { mkdir, open, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { isSystemError } from './system-refusal.ts';
 
@@ -52,5 +52,15 @@ export async function makeFolder(folder: string, mode = 0o700): Promise<void> {
     await mkdir(folder, { mode }).catch((again: unknown) => {
       if (!isSystemError(again, 'EEXIST')) throw again;
     });
+  }
+}
+
+/** What an ordinary user may still write there; undefined where the system does not say. */
+export async function freeBytes(folder: string): Promise<number | undefined> {
+  try {
+    const { bavail, bsize } = await statfs(folder);
+    return bavail * bsize;
+  } catch {
+    return undefined;
   }
 }

@@ -53,11 +53,14 @@ export interface PartialFile {
   append(bytes: Uint8Array): Promise<void>;
   /** Back to no bytes. */
   restart(): void;
+  /** @throws SIZE_MISMATCH, DIGEST_MISMATCH unless the bytes so far are exactly what is expected */
+  verify(): void;
   /**
    * Makes the file visible at `path` and durable.
+   * @param mode permissions that it gets before; default: as it was made
    * @throws SIZE_MISMATCH, DIGEST_MISMATCH: wipe it then
    */
-  commit(path: string): Promise<void>;
+  commit(path: string, mode?: number): Promise<void>;
   /** Closes it. What is on disk stays for the next run; an empty file is removed. */
   close(): Promise<void>;
   /** Deletes the bytes of this source; what another one left and nobody took up yet stays. */
@@ -149,7 +152,7 @@ class DiskPartialFile implements PartialFile {
     this.#isStale = false;
   }
 
-  async commit(path: string): Promise<void> {
+  verify(): void {
     const { digest, sizeBytes } = this.expected;
     const actual = Digest.finish(this.#hash.copy());
     if (this.sizeBytes !== sizeBytes || actual !== digest) {
@@ -161,7 +164,12 @@ class DiskPartialFile implements PartialFile {
         detail: { expected: digest, actual },
       });
     }
+  }
+
+  async commit(path: string, mode?: number): Promise<void> {
+    this.verify();
     await guarded(this.#path, async () => {
+      if (mode !== undefined) await this.#file.chmod(mode);
       await this.#file.sync();
       await rename(this.#path, path);
       await syncFolder(dirname(path));

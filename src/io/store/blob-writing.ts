@@ -7,7 +7,7 @@ import { openPlainFile } from './plain-file.ts';
 import { createTempFile, type TempFile } from './temp-file.ts';
 
 /** Nobody, not even we, has a reason to write into a blob again. */
-const BLOB_MODE = 0o444;
+export const BLOB_MODE = 0o444;
 
 /**
  * Streams bytes into a temporary file, hashing and counting them on the way, and makes them visible last.

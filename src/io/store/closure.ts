@@ -1,34 +1,18 @@
-import { z } from 'zod';
 import type { BlobStore } from '../../core/base/blob-store.ts';
-import { Digest } from '../../core/base/digest.ts';
+import type { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
-import { quoted } from '../../core/base/ids.ts';
-import { parseStrictJson } from '../../core/base/strict-json.ts';
 import {
-  ANNOTATION,
-  describeIssues,
-  JSON_DEPTH_MAX,
-  layerPath,
-  MEDIA_TYPE,
-  type OciDescriptor,
-} from '../../core/format/oci.ts';
+  type ArtifactDocument,
+  DOCUMENT_BYTES_MAX,
+  DOCUMENT_TYPES,
+  parseArtifactDocument,
+} from '../../core/format/artifact-documents.ts';
+import { ANNOTATION, layerPath, MEDIA_TYPE, type OciDescriptor } from '../../core/format/oci.ts';
 
-/** OCI distribution 1.1, "Pushing manifests": registries take manifests up to 4 MiB. */
-export const DOCUMENT_BYTES_MAX = 4 << 20;
 /** Entry → version index → variant manifest is 2. Digests cannot form a cycle; this bounds a hostile chain. */
 const DEPTH_MAX = 8;
-/** Per document. Registries in the field refuse manifests with more than about 500 layers. */
-const CHILDREN_MAX = 10_000;
 /** Enough to say whom a damaged blob hurts. */
 const OWNERS_MAX = 8;
-
-/** Documents that refer to further blobs; Docker's are there because copy tools still write them. */
-const DOCUMENT_TYPES: readonly string[] = [
-  MEDIA_TYPE.index,
-  MEDIA_TYPE.manifest,
-  'application/vnd.docker.distribution.manifest.list.v2+json',
-  'application/vnd.docker.distribution.manifest.v2+json',
-];
 
 /** For whom a blob is there. */
 export interface BlobOwner {
@@ -59,27 +43,6 @@ export interface Closure {
   readonly problems: readonly ClosureProblem[];
 }
 
-// Loose, unlike our own formats: referrers and foreign manifests may have fields that we never heard of.
-const childSchema = z.looseObject({
-  mediaType: z.string(),
-  digest: z.string(),
-  size: z.number().int().nonnegative(),
-  annotations: z.record(z.string(), z.string()).optional(),
-});
-const documentSchema = z.looseObject({
-  manifests: z.array(childSchema).max(CHILDREN_MAX).optional(),
-  config: childSchema.optional(),
-  layers: z.array(childSchema).max(CHILDREN_MAX).optional(),
-  subject: childSchema.optional(),
-});
-
-type Child = Omit<OciDescriptor, 'artifactType'>;
-
-interface Document {
-  readonly children: readonly Child[];
-  readonly subject?: Digest;
-}
-
 /**
  * Everything that the given entries need: the documents themselves, manifests below indexes, configs and layers.
  * A manifest's `subject` is not followed: a referrer needs no subject, but a subject keeps its referrers.
@@ -87,9 +50,9 @@ interface Document {
 export async function readClosure(blobs: BlobStore, entries: readonly OciDescriptor[]): Promise<Closure> {
   const members = new Map<Digest, ClosureMember & { owners: BlobOwner[] }>();
   const problems: ClosureProblem[] = [];
-  const parsed = new Map<Digest, Document | FreeholdError>();
+  const parsed = new Map<Digest, ArtifactDocument | FreeholdError>();
 
-  function remember(child: Child, owner: BlobOwner): void {
+  function remember(child: OciDescriptor, owner: BlobOwner): void {
     const member = members.get(child.digest);
     if (member === undefined) {
       members.set(child.digest, { digest: child.digest, sizeBytes: child.size, owners: [owner] });
@@ -98,7 +61,12 @@ export async function readClosure(blobs: BlobStore, entries: readonly OciDescrip
     }
   }
 
-  async function follow(child: Child, owner: BlobOwner, depth: number, seen: Set<Digest>): Promise<void> {
+  async function follow(
+    child: OciDescriptor,
+    owner: BlobOwner,
+    depth: number,
+    seen: Set<Digest>,
+  ): Promise<void> {
     remember(child, owner);
     if (!DOCUMENT_TYPES.includes(child.mediaType) || seen.has(child.digest)) return;
     seen.add(child.digest);
@@ -109,7 +77,7 @@ export async function readClosure(blobs: BlobStore, entries: readonly OciDescrip
       if (known === undefined) problems.push({ digest: child.digest, owner, error: document });
       return;
     }
-    for (const grandchild of document.children) {
+    for (const grandchild of childrenOf(document)) {
       const file = layerPath(grandchild);
       const below = { entry: owner.entry, manifest: child.digest, ...(file === undefined ? {} : { file }) };
       await follow(grandchild, below, depth + 1, seen);
@@ -129,36 +97,19 @@ async function tryReadDocument(
   blobs: BlobStore,
   digest: Digest,
   depth: number,
-): Promise<Document | FreeholdError> {
+): Promise<ArtifactDocument | FreeholdError> {
   try {
     if (depth > DEPTH_MAX) throw invalid(digest, `documents refer to each other more than ${DEPTH_MAX} deep`);
-    return parseDocument(await blobs.readAll(digest, DOCUMENT_BYTES_MAX), digest);
+    return parseArtifactDocument(await blobs.readAll(digest, DOCUMENT_BYTES_MAX), digest);
   } catch (thrown) {
     if (thrown instanceof FreeholdError) return thrown;
     throw thrown;
   }
 }
 
-function parseDocument(bytes: Buffer, digest: Digest): Document {
-  const json = parseStrictJson(bytes, {
-    bytesMax: DOCUMENT_BYTES_MAX,
-    depthMax: JSON_DEPTH_MAX,
-    code: 'MANIFEST_INVALID',
-    label: digest,
-  });
-  const result = documentSchema.safeParse(json);
-  if (!result.success) throw invalid(digest, describeIssues(result.error));
-  const { manifests = [], config, layers = [], subject } = result.data;
-  const children = [...manifests, ...(config === undefined ? [] : [config]), ...layers];
-  return {
-    children: children.map((child) => ({ ...child, digest: childDigest(child.digest, digest) })),
-    ...(subject === undefined ? {} : { subject: childDigest(subject.digest, digest) }),
-  };
-}
-
-function childDigest(text: string, parent: Digest): Digest {
-  if (!Digest.is(text)) throw invalid(parent, `refers to ${quoted(text)}, not a sha256 digest`);
-  return text;
+/** All that a document needs, in the order in which it stands there; not its subject. */
+function childrenOf({ manifests, config, layers }: ArtifactDocument): OciDescriptor[] {
+  return [...manifests, ...(config === undefined ? [] : [config]), ...layers];
 }
 
 function invalid(digest: Digest, reason: string): FreeholdError {
@@ -198,8 +149,29 @@ export async function findReferrers(
   return { referrers, documents };
 }
 
+/** Descriptors of the documents among `candidates` whose `subject` is this one, with what a registry says of referrers. */
+export async function referrersOf(
+  blobs: BlobStore,
+  candidates: Iterable<Digest>,
+  subject: Digest,
+): Promise<OciDescriptor[]> {
+  const found: OciDescriptor[] = [];
+  for (const digest of candidates) {
+    const document = await readIfDocument(blobs, digest);
+    if (document?.subject !== subject) continue;
+    const { sizeBytes } = await blobs.info(digest);
+    found.push({
+      mediaType: document.mediaType,
+      ...(document.artifactType === undefined ? {} : { artifactType: document.artifactType }),
+      digest,
+      size: sizeBytes,
+    });
+  }
+  return found;
+}
+
 /** @returns undefined for weights and other blobs that are not JSON objects, or not sound */
-async function readIfDocument(blobs: BlobStore, digest: Digest): Promise<Document | undefined> {
+async function readIfDocument(blobs: BlobStore, digest: Digest): Promise<ArtifactDocument | undefined> {
   try {
     if (!(await beginsAsObject(blobs, digest))) return undefined;
     const document = await tryReadDocument(blobs, digest, 0);

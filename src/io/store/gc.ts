@@ -13,7 +13,7 @@ import type { Layout } from './layout.ts';
 export interface GcReport {
   /** Blobs that nothing refers to, in the order of their removal. */
   readonly removed: readonly Digest[];
-  /** What writers that died left in `tmp/`. */
+  /** What writers that died left in `tmp/`, and downloads that were not finished. */
   readonly removedTempFiles: number;
   /** Bytes of both; room that a reflink or an open descriptor still holds comes back later. */
   readonly freedBytes: number;
@@ -44,7 +44,10 @@ export async function collectGarbage(
   if (!dryRun && removed.length > 0) {
     await onDisk('write', layout.blobFolder, () => syncFolder(layout.blobFolder));
   }
-  const tempFiles = (await listFolder(layout.tempFolder)).map((name) => path.join(layout.tempFolder, name));
+  const tempFiles: string[] = [];
+  for (const folder of [layout.tempFolder, layout.partialFolder]) {
+    for (const name of await listFolder(folder)) tempFiles.push(path.join(folder, name));
+  }
   for (const file of tempFiles) freedBytes += await removeTemporary(file, dryRun);
   if (!dryRun) await removeStaleRecords(layout, present, removed);
   return { removed, removedTempFiles: tempFiles.length, freedBytes };

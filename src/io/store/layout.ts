@@ -12,7 +12,7 @@ const LAYOUT_BYTES = Buffer.from('{"imageLayoutVersion":"1.0.0"}');
 /** Other tools write the same with blanks; nothing else belongs into it. */
 const LAYOUT_BYTES_MAX = 1024;
 /** What a creation that was cut off may have left behind; anything else means that the folder is not ours. */
-const OWN_NAMES = ['oci-layout', 'index.json', 'blobs', 'tmp', 'locks', 'verified'];
+const OWN_NAMES = ['oci-layout', 'index.json', 'blobs', 'tmp', 'partial', 'locks', 'verified'];
 /** In the root of a disk of its own, made by mkfs. */
 const HARMLESS_NAMES = ['lost+found'];
 
@@ -23,6 +23,8 @@ export interface Layout {
   readonly indexFile: string;
   readonly blobFolder: string;
   readonly tempFolder: string;
+  /** Downloads in the making, by the digest that they shall have. */
+  readonly partialFolder: string;
   readonly verifiedFolder: string;
   /** Shared by whoever writes, exclusive for gc. */
   readonly leaseLock: string;
@@ -43,6 +45,7 @@ export function layoutOf(folder: string): Layout {
     indexFile: path.join(root, 'index.json'),
     blobFolder,
     tempFolder: path.join(root, 'tmp'),
+    partialFolder: path.join(root, 'partial'),
     verifiedFolder,
     leaseLock: path.join(root, 'locks', 'lease.lock'),
     indexLock: path.join(root, 'locks', 'index.lock'),

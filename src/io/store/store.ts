@@ -2,15 +2,17 @@ import type { BlobInfo, BlobStore } from '../../core/base/blob-store.ts';
 import type { Digest } from '../../core/base/digest.ts';
 import type { VerifiedFile } from '../../core/base/engine-port.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
+import type { BlobReference, PutBlobOptions, PutBlobOutcome } from '../../core/format/artifact-place.ts';
 import type { OciDescriptor } from '../../core/format/oci.ts';
 import { withFileLock } from '../files/file-lock.ts';
-import { makeFolder, syncFolder, syncNames } from '../files/folder.ts';
+import { freeBytes, makeFolder, syncFolder, syncNames } from '../files/folder.ts';
+import { downloadBlob, isSound, partialBytes } from './blob-download.ts';
 import { type CheckOptions, type CheckReport, checkLayout } from './check.ts';
-import { entryName, readClosure } from './closure.ts';
+import { entryName, readClosure, referrersOf } from './closure.ts';
 import { diskBlobStore } from './disk-blob-store.ts';
 import { corrupt, onDisk } from './disk-error.ts';
 import { type ImportOptions, importFile } from './file-import.ts';
-import { collectGarbage, type GcReport } from './gc.ts';
+import { collectGarbage, digestOfName, type GcReport, listFolder } from './gc.ts';
 import { claimFolder, type Layout, layoutOf, verifyLayout, writeLayoutFile } from './layout.ts';
 import { kindOf, readSmallFile } from './plain-file.ts';
 import { acceptEntries, encodeStoreIndex, INDEX_BYTES_MAX, parseStoreIndex } from './store-index.ts';
@@ -34,6 +36,24 @@ export interface Store {
   readonly blobs: BlobStore;
   /** @throws NOT_FOUND, DIGEST_MISMATCH, SIZE_MISMATCH, DISK_FULL, PERMISSION_DENIED, BUSY, CANCELLED */
   importFile(file: string, options: ImportOptions): Promise<BlobInfo>;
+  /**
+   * Fills a blob from a stream that can begin anywhere; what arrived is kept over failures and kills, and continued.
+   * @param open gives the bytes from an offset on
+   * @throws DIGEST_MISMATCH, SIZE_MISMATCH, DISK_FULL, PERMISSION_DENIED, the signal's reason, whatever the stream throws
+   */
+  download(
+    blob: BlobReference,
+    open: (startBytes: number) => AsyncIterable<Uint8Array>,
+    options: PutBlobOptions,
+  ): Promise<PutBlobOutcome>;
+  /** How much of a blob an unfinished download left; 0 when there is none. */
+  partialBytes(digest: Digest): Promise<number>;
+  /** What the user may still write on the store's disk; undefined where the system does not say. */
+  freeBytes(): Promise<number | undefined>;
+  /** Whether a blob is there with the right bytes: reads all of them. */
+  isSound(blob: BlobReference): Promise<boolean>;
+  /** Manifests in the store whose `subject` is this document; looks at every small blob. @throws STORE_CORRUPT */
+  referrers(subject: Digest): Promise<readonly OciDescriptor[]>;
   /** What is installed: the descriptors of `index.json`. @throws STORE_CORRUPT */
   entries(): Promise<readonly OciDescriptor[]>;
   /**
@@ -105,6 +125,16 @@ function storeOver(layout: Layout, lockTimeoutMs: number): Store {
     folder: layout.folder,
     blobs,
     importFile: (file, options) => withLease(() => importFile(layout, file, options)),
+    download: (blob, open, options) => withLease(() => downloadBlob(layout, blob, open, options)),
+    partialBytes: (digest) => partialBytes(layout, digest),
+    freeBytes: () => freeBytes(layout.folder),
+    isSound: (blob) => isSound(layout, blob),
+    async referrers(subject) {
+      const present = (await listFolder(layout.blobFolder))
+        .map(digestOfName)
+        .filter((item) => item !== undefined);
+      return referrersOf(blobs, present, subject);
+    },
     entries,
     updateEntries: (change) =>
       // The lease keeps gc from taking a blob between the look at it and the entry that refers to it.

@@ -10,13 +10,14 @@ import { encodePackage, type SignatureFile } from '../../core/format/modelpack.t
 import {
   DESCRIPTOR_BYTES_MAX,
   DESCRIPTOR_PATH,
+  type PackageFile,
   parsePackageDescriptor,
 } from '../../core/format/package-descriptor.ts';
 import { type VerifiedPackage, verifyPackage } from '../../core/format/package-verification.ts';
 import { hashOpenFile } from '../../io/files/file-hash.ts';
 import { memoryBlobStore } from '../../io/store/memory-blob-store.ts';
 import type { Freehold } from './freehold.ts';
-import { addVerified, type InstallResult } from './install-package.ts';
+import { type InstallResult, installVerified } from './install-package.ts';
 import { fileError } from './local-file.ts';
 
 /** An exported package in a plain folder, its signature verified, its files not yet hashed. */
@@ -79,27 +80,33 @@ export async function installFromFolder(
   folder: string,
   signal: AbortSignal,
 ): Promise<InstallResult> {
-  const { store } = freehold;
   const read = await readPackageFolder(freehold, folder);
-  const { descriptor } = read.verified;
-  return store.withLease(async () => {
-    for (const bytes of read.documents.values()) await store.blobs.write(bytes);
-    for (const file of descriptor.files) {
-      const label = `import ${file.path}`;
-      await store
-        .importFile(path.join(folder, file.path), {
-          how: { kind: 'reflink-or-copy' },
-          expect: { digest: file.digest, sizeBytes: file.size },
-          signal,
-          onBytes: (doneBytes) =>
-            freehold.progress({ kind: 'bytes-moved', label, doneBytes, totalBytes: file.size }),
-        })
-        .catch((error: unknown) => {
-          throw namingFile(error, file.path);
-        });
-    }
-    return addVerified(freehold, descriptor, read.signatures, read.verified.signers);
+  return installVerified(freehold, {
+    verified: read.verified,
+    documents: read.documents.values(),
+    bring: async (files) => {
+      for (const file of files) await importFile(freehold, folder, file, signal);
+    },
   });
+}
+
+async function importFile(
+  { store, progress }: Freehold,
+  folder: string,
+  file: PackageFile,
+  signal: AbortSignal,
+): Promise<void> {
+  const label = `import ${file.path}`;
+  try {
+    await store.importFile(path.join(folder, file.path), {
+      how: { kind: 'reflink-or-copy' },
+      expect: { digest: file.digest, sizeBytes: file.size },
+      signal,
+      onBytes: (doneBytes) => progress({ kind: 'bytes-moved', label, doneBytes, totalBytes: file.size }),
+    });
+  } catch (error) {
+    throw namingFile(error, file.path);
+  }
 }
 
 /** @returns undefined when there is no such file */

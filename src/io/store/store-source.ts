@@ -1,0 +1,68 @@
+import type { Digest } from '../../core/base/digest.ts';
+import { FreeholdError } from '../../core/base/errors.ts';
+import { quoted } from '../../core/base/ids.ts';
+import { DOCUMENT_BYTES_MAX, documentMediaType } from '../../core/format/artifact-documents.ts';
+import type {
+  ArtifactSource,
+  BlobRange,
+  BlobReference,
+  ManifestDocument,
+  ManifestReference,
+} from '../../core/format/artifact-place.ts';
+import { entryName } from './closure.ts';
+import type { Store } from './store.ts';
+
+/** One read of the disk; more gains nothing beside hashing and sending. */
+const READ_BYTES = 1 << 20;
+
+/** What the store has of one package, as a registry's repository would show it: a tag is what follows `NAME:`. */
+export function storeSource(store: Store, name: string): ArtifactSource {
+  const prefix = `${name}:`;
+  return {
+    label: `the store's ${name}`,
+    async manifest(reference) {
+      const digest = await digestOf(store, prefix, reference);
+      if (digest === undefined || !(await store.blobs.has(digest))) return undefined;
+      const bytes = await store.blobs.readAll(digest, DOCUMENT_BYTES_MAX);
+      return { bytes, digest, mediaType: documentMediaType(bytes) } satisfies ManifestDocument;
+    },
+    blob: (blob, range, signal) => readBlob(store, blob, range, signal),
+    async tags() {
+      const names = (await store.entries()).map(entryName);
+      return names.filter((item) => item.startsWith(prefix)).map((item) => item.slice(prefix.length));
+    },
+    referrers: (subject) => store.referrers(subject),
+  };
+}
+
+async function digestOf(
+  store: Store,
+  prefix: string,
+  reference: ManifestReference,
+): Promise<Digest | undefined> {
+  if ('digest' in reference) return reference.digest;
+  return (await store.entries()).find((entry) => entryName(entry) === prefix + reference.tag)?.digest;
+}
+
+async function* readBlob(
+  store: Store,
+  blob: BlobReference,
+  { startBytes, endBytes = blob.sizeBytes }: BlobRange,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const source = await store.blobs.open(blob.digest);
+  try {
+    if (source.sizeBytes !== blob.sizeBytes || endBytes > blob.sizeBytes || startBytes > endBytes) {
+      throw new FreeholdError(
+        'SIZE_MISMATCH',
+        `${quoted(blob.digest)} has ${source.sizeBytes} bytes instead of ${blob.sizeBytes}`,
+      );
+    }
+    for (let offset = startBytes; offset < endBytes; offset += READ_BYTES) {
+      signal.throwIfAborted();
+      yield await source.read(offset, Math.min(READ_BYTES, endBytes - offset));
+    }
+  } finally {
+    await source.close();
+  }
+}

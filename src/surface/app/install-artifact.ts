@@ -1,0 +1,209 @@
+import { collectBytes } from '../../core/base/byte-source.ts';
+import type { Digest } from '../../core/base/digest.ts';
+import { FreeholdError, namingFile } from '../../core/base/errors.ts';
+import { BUNDLE_BYTES_MAX, SIGNATURE_PATHS } from '../../core/crypto/model-signing.ts';
+import { parseArtifactDocument } from '../../core/format/artifact-documents.ts';
+import type { ArtifactSource, BlobReference, ManifestDocument } from '../../core/format/artifact-place.ts';
+import {
+  CONFIG_BYTES_MAX,
+  layerPath,
+  type ModelManifest,
+  type OciDescriptor,
+  parseModelManifest,
+} from '../../core/format/oci.ts';
+import {
+  DESCRIPTOR_BYTES_MAX,
+  DESCRIPTOR_PATH,
+  type PackageFile,
+} from '../../core/format/package-descriptor.ts';
+import { type VerifiedPackage, verifyPackage } from '../../core/format/package-verification.ts';
+import { BLOBS_AT_ONCE } from '../../features/transfer/copy-artifact.ts';
+import { fromAny } from '../../features/transfer/failover.ts';
+import { inParallel } from '../../features/transfer/parallel.ts';
+import { memoryBlobStore } from '../../io/store/memory-blob-store.ts';
+import type { Freehold } from './freehold.ts';
+import { type AddOptions, type InstallResult, installVerified } from './install-package.ts';
+import { fullReference } from './installed-packages.ts';
+
+/** What the caller knows about the package before it is read; anything else is refused, whoever signed it. */
+export interface ExpectedPackage {
+  readonly contentDigest?: Digest | undefined;
+  readonly shortName?: string | undefined;
+  readonly name?: string | undefined;
+  readonly version?: string | undefined;
+  readonly variant?: string | undefined;
+}
+
+/** Bytes of a file from an offset on, put together from what is here already and the source; absent: all from the source. */
+export type OpenFile = (
+  source: ArtifactSource,
+  file: BlobReference,
+  startBytes: number,
+) => AsyncIterable<Uint8Array>;
+
+export interface ArtifactInstallOptions extends AddOptions {
+  readonly signal: AbortSignal;
+  readonly expect?: ExpectedPackage | undefined;
+  readonly openFile?: OpenFile | undefined;
+}
+
+/** A package in a registry, layout or archive: its signature verified, its files not yet read. */
+export interface PackageArtifact {
+  readonly verified: VerifiedPackage;
+  /** `freehold.json` and the bundles. */
+  readonly documents: readonly Buffer[];
+}
+
+/** Whether a manifest is a package of ours, by what it lists; whether it is a good one, verification says. */
+export function isPackageManifest(manifest: ManifestDocument): boolean {
+  const { layers } = parseArtifactDocument(manifest.bytes, manifest.digest);
+  return layers.some((layer) => layerPath(layer) === DESCRIPTOR_PATH);
+}
+
+/**
+ * Reads the small documents of a package and verifies its signature under the home's trust policy. Of the weights not a
+ * byte is read.
+ * @throws SIGNATURE_MISSING, SIGNER_UNTRUSTED, SIGNATURE_INVALID, PACKAGE_INVALID, MANIFEST_INVALID, NETWORK, …
+ */
+export async function readPackageArtifact(
+  freehold: Freehold,
+  sources: readonly ArtifactSource[],
+  manifest: ManifestDocument,
+  { signal, expect = {} }: Pick<ArtifactInstallOptions, 'signal' | 'expect'>,
+): Promise<PackageArtifact> {
+  const blobs = memoryBlobStore();
+  await blobs.write(manifest.bytes, { digest: manifest.digest });
+  const parsed = parseModelManifest(manifest.bytes);
+  const documents: Buffer[] = [];
+  for (const [layer, bytesMax] of documentLayers(parsed)) {
+    const bytes = await readSmallBlob(freehold, sources, layer, bytesMax, signal);
+    await blobs.write(bytes);
+    if (layer !== parsed.config) documents.push(bytes);
+  }
+  const verified = await verifyPackage(blobs, manifest.digest, await freehold.home.trust.load());
+  requireExpected(verified, expect);
+  return { verified, documents };
+}
+
+/**
+ * Installs a variant from wherever it lies: the signature is verified before a byte of the weights is asked for, every
+ * file is hashed while it streams, and only a complete package becomes visible.
+ * @throws what `readPackageArtifact` throws; DIGEST_MISMATCH, SOURCES_EXHAUSTED, DISK_FULL, ALREADY_EXISTS, CANCELLED
+ */
+export async function installFromSource(
+  freehold: Freehold,
+  sources: readonly ArtifactSource[],
+  manifest: ManifestDocument,
+  options: ArtifactInstallOptions,
+): Promise<InstallResult> {
+  const { verified, documents } = await readPackageArtifact(freehold, sources, manifest, options);
+  const bring = (files: readonly PackageFile[]) =>
+    inParallel(files, BLOBS_AT_ONCE, options.signal, (file, signal) =>
+      downloadFile(freehold, sources, file, { ...options, signal }),
+    );
+  await requireRoom(freehold, verified.descriptor.files);
+  return installVerified(freehold, { verified, documents, bring }, options);
+}
+
+/** The documents that verification reads, each with what it may have at most. */
+function documentLayers(manifest: ModelManifest): [OciDescriptor, number][] {
+  const small = manifest.layers.flatMap((layer): [OciDescriptor, number][] => {
+    const path = layerPath(layer) ?? '';
+    if (path === DESCRIPTOR_PATH) return [[layer, DESCRIPTOR_BYTES_MAX]];
+    return SIGNATURE_PATHS.includes(path) ? [[layer, BUNDLE_BYTES_MAX]] : [];
+  });
+  return [[manifest.config, CONFIG_BYTES_MAX], ...small];
+}
+
+/** A blob in memory, hashed. @throws SIZE_MISMATCH when it is larger than allowed, DIGEST_MISMATCH */
+export async function readSmallBlob(
+  { progress }: Freehold,
+  sources: readonly ArtifactSource[],
+  layer: OciDescriptor,
+  bytesMax: number,
+  signal: AbortSignal,
+): Promise<Buffer> {
+  const name = layerPath(layer) ?? layer.digest;
+  if (layer.size > bytesMax) {
+    throw new FreeholdError(
+      'SIZE_MISMATCH',
+      `${name} has ${layer.size} bytes; at most ${bytesMax} are read`,
+      {
+        detail: { file: name, expected: bytesMax, actual: layer.size },
+      },
+    );
+  }
+  const blob = { digest: layer.digest, sizeBytes: layer.size };
+  return fromAny(sources, name, { signal, progress }, async (source) => {
+    const held = memoryBlobStore();
+    try {
+      const bytes = await collectBytes(source.blob(blob, { startBytes: 0 }, signal), layer.size);
+      await held.write(bytes, blob);
+      return bytes;
+    } catch (error) {
+      throw namingFile(error, name);
+    }
+  });
+}
+
+async function downloadFile(
+  { store, progress }: Freehold,
+  sources: readonly ArtifactSource[],
+  file: PackageFile,
+  { signal, openFile }: ArtifactInstallOptions,
+): Promise<void> {
+  const blob = { digest: file.digest, sizeBytes: file.size };
+  try {
+    await fromAny(sources, file.path, { signal, progress }, (source) => {
+      const open = (startBytes: number) =>
+        openFile?.(source, blob, startBytes) ?? source.blob(blob, { startBytes }, signal);
+      return store.download(blob, open, {
+        signal,
+        onBytes: (doneBytes, resumedBytes) =>
+          progress({ kind: 'bytes-moved', label: file.path, doneBytes, totalBytes: file.size, resumedBytes }),
+      });
+    });
+  } catch (error) {
+    throw namingFile(error, file.path);
+  }
+}
+
+/** @throws PACKAGE_INVALID, or LOCK_MISMATCH for the content */
+function requireExpected({ descriptor, contentDigest }: VerifiedPackage, expect: ExpectedPackage): void {
+  const { name, version, variant } = descriptor;
+  const shortName = name.slice(name.lastIndexOf('/') + 1);
+  const wrong =
+    (expect.name !== undefined && expect.name !== name) ||
+    (expect.shortName !== undefined && expect.shortName !== shortName) ||
+    (expect.version !== undefined && expect.version !== version) ||
+    (expect.variant !== undefined && expect.variant !== variant);
+  if (wrong) {
+    // Validly signed, but another one: how a registry would pass off an old version, or another model, as this one.
+    const wanted = `${expect.name ?? expect.shortName ?? name}@${expect.version ?? version}#${expect.variant ?? variant}`;
+    throw new FreeholdError('PACKAGE_INVALID', `asked for ${wanted}, and got ${fullReference(descriptor)}`, {
+      hint: 'the tag points to another package; ask whoever runs the registry, or name the package by its digest',
+    });
+  }
+  if (expect.contentDigest !== undefined && expect.contentDigest !== contentDigest) {
+    throw new FreeholdError(
+      'LOCK_MISMATCH',
+      `${fullReference(descriptor)} has the content ${contentDigest}, locked is ${expect.contentDigest}`,
+      { detail: { expected: expect.contentDigest, actual: contentDigest } },
+    );
+  }
+}
+
+/** What is there already, in whole or in part, may be counted twice: this only spares a download that cannot end well. */
+async function requireRoom({ store }: Freehold, files: readonly PackageFile[]): Promise<void> {
+  let neededBytes = 0;
+  for (const file of files) {
+    if (await store.blobs.has(file.digest)) continue;
+    neededBytes += file.size - (await store.partialBytes(file.digest));
+  }
+  const freeBytes = await store.freeBytes();
+  if (freeBytes === undefined || neededBytes <= freeBytes) return;
+  throw new FreeholdError('DISK_FULL', `${neededBytes} bytes are still to come, and ${freeBytes} are free`, {
+    hint: 'free room, or move the home to a larger disk (FREEHOLD_HOME); freehold gc removes what no package uses',
+    detail: { neededBytes, freeBytes },
+  });
+}
