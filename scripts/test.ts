@@ -17,6 +17,9 @@ const timeout = TIMEOUT_MS[tier];
 if (timeout === undefined) throw new Error(`unknown tier ${tier}: fast or full`);
 
 const counts = { passed: 0, failed: 0, skipped: 0 };
+/** Said again at the end, where whoever sees only the end of a long log finds it. */
+const failures: string[] = [];
+const REASON_CHARACTERS_MAX = 1_500;
 if (tier === 'fast' && filter === '') {
   for (const [name, args] of [
     ['types', [path.join('node_modules', 'typescript', 'bin', 'tsc'), '-p', '.']],
@@ -24,6 +27,7 @@ if (tier === 'fast' && filter === '') {
   ] as const) {
     const result = spawnSync(process.execPath, args, { cwd: ROOT, stdio: 'inherit' });
     counts[result.status === 0 ? 'passed' : 'failed']++;
+    if (result.status !== 0) failures.push(name);
     console.log(`${result.status === 0 ? '✔' : '✖'} ${name}`);
   }
 }
@@ -47,7 +51,12 @@ stream.on('test:pass', (event) => {
   slow.push({ name: event.name, durationMs: event.details.duration_ms });
 });
 stream.on('test:fail', (event) => {
-  if (event.details.type !== 'suite') counts.failed++;
+  if (event.details.type === 'suite') return;
+  counts.failed++;
+  const { error } = event.details;
+  const reason = String(error.cause instanceof Error ? error.cause.message : (error.cause ?? error.message));
+  const file = event.file === undefined ? '' : `${path.relative(ROOT, event.file)}: `;
+  failures.push(`${file}${event.name}\n${reason.slice(0, REASON_CHARACTERS_MAX).replace(/^/gm, '    ')}`);
 });
 stream.compose(spec).pipe(process.stdout);
 await new Promise((resolve) => stream.on('end', resolve));
@@ -58,7 +67,8 @@ console.log('\nslowest:');
 for (const { name, durationMs } of slow.slice(0, 8))
   console.log(`  ${(durationMs / 1000).toFixed(1)} s  ${name}`);
 if (process.env.FREEHOLD_TEST_SUMMARY !== undefined) {
-  appendFileSync(process.env.FREEHOLD_TEST_SUMMARY, `${JSON.stringify({ tier, ...counts })}\n`);
+  appendFileSync(process.env.FREEHOLD_TEST_SUMMARY, `${JSON.stringify({ tier, ...counts, failures })}\n`);
 }
+for (const failure of failures) console.log(`\n✖ ${failure}`);
 console.log(`\n${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
 process.exitCode = counts.failed > 0 || counts.passed === 0 ? 1 : 0;

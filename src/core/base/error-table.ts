@@ -53,6 +53,12 @@ export const ERROR_TABLE = define({
     doc: 'A key file is not what it should be: one PEM key on the curve P-256, P-384 or P-521, public or private as asked for.',
     hint: 'freehold key new NAME makes a pair; hand out only the .pub file',
   },
+  LOCK_MISMATCH: {
+    exit: 2,
+    http: 409,
+    doc: 'freehold.lock does not say what freehold.yaml asks for, or what a lock pins is not what a registry or the store has now; both stand in the message.',
+    hint: 'freehold lock brings freehold.lock up to date; review the change and check it in',
+  },
   NOT_SUPPORTED: {
     exit: 2,
     http: 400,
@@ -211,6 +217,12 @@ export const ERROR_TABLE = define({
     doc: 'A GGUF header exceeds one of our limits (metadata size, tensors, string length).',
     hint: 'the limits stand in spec/PACKAGE.md',
   },
+  CHUNK_MAP_INVALID: {
+    exit: 4,
+    http: 500,
+    doc: 'A chunk map is malformed or of another blob. Maps only save bytes: one that cannot be used is left aside.',
+    hint: 'nothing to do; freehold push writes the maps of a package anew',
+  },
   SAFETENSORS_INVALID: {
     exit: 4,
     http: 500,
@@ -223,6 +235,24 @@ export const ERROR_TABLE = define({
     doc: 'The store itself (oci-layout, index.json, a blob) is damaged.',
     hint: 'restore the file, or move the store folder away and install again; freehold check names what is damaged',
   },
+  CHANNEL_INVALID: {
+    exit: 4,
+    http: 500,
+    doc: 'The channels of a package are not what their publisher signed: a signature, a digest, a size or a name is wrong, or a part is missing.',
+    hint: 'nothing was changed; another mirror may have the right ones, else ask the publisher',
+  },
+  CHANNEL_EXPIRED: {
+    exit: 4,
+    http: 500,
+    doc: 'The newest channels that can be had are past their date: the publisher no longer renews them, or somebody holds newer ones back. Installed models go on.',
+    hint: 'check the clock of this machine; then ask another mirror, or the publisher (freehold channel refresh)',
+  },
+  CHANNEL_ROLLBACK: {
+    exit: 4,
+    http: 500,
+    doc: 'Somebody offers older channels than were seen before, or an older version than the installed one.',
+    hint: 'a mirror may be out of date: ask another one',
+  },
   ARCHIVE_INVALID: {
     exit: 4,
     http: 500,
@@ -230,6 +260,12 @@ export const ERROR_TABLE = define({
     hint: 'fetch it again',
   },
   // -- network (exit 6)
+  AUTHENTICATION_FAILED: {
+    exit: 6,
+    http: 502,
+    doc: 'A server wants a login, or does not accept the one that it got; for Hugging Face also a licence that must be accepted on its page.',
+    hint: 'the message names the server; logins come from the configuration of docker (docker login HOST) and from HF_TOKEN',
+  },
   NETWORK: {
     exit: 6,
     http: 502,

@@ -29,6 +29,10 @@ export const ANNOTATION = {
   quantization: 'org.freehold.quantization',
   memoryBytes: 'org.freehold.memory.bytes',
   sealed: 'org.freehold.sealed',
+  /** Names of `/proc/cpuinfo`, joined by commas; no variant that this version builds needs any. */
+  cpuFeatures: 'org.freehold.cpu.features',
+  /** `required`, or absent. */
+  gpu: 'org.freehold.gpu',
   contentDigest: 'org.freehold.content.digest',
 } as const;
 

@@ -3,7 +3,7 @@ import type { Digest } from '../../core/base/digest.ts';
 import { FreeholdError, namingFile } from '../../core/base/errors.ts';
 import { BUNDLE_BYTES_MAX, SIGNATURE_PATHS } from '../../core/crypto/model-signing.ts';
 import { parseArtifactDocument } from '../../core/format/artifact-documents.ts';
-import type { ArtifactSource, BlobReference, ManifestDocument } from '../../core/format/artifact-place.ts';
+import type { ArtifactSource, ManifestDocument } from '../../core/format/artifact-place.ts';
 import {
   CONFIG_BYTES_MAX,
   layerPath,
@@ -21,6 +21,7 @@ import { BLOBS_AT_ONCE } from '../../features/transfer/copy-artifact.ts';
 import { fromAny } from '../../features/transfer/failover.ts';
 import { inParallel } from '../../features/transfer/parallel.ts';
 import { memoryBlobStore } from '../../io/store/memory-blob-store.ts';
+import { deltaBases, FileDownloads } from './file-downloads.ts';
 import type { Freehold } from './freehold.ts';
 import { type AddOptions, type InstallResult, installVerified } from './install-package.ts';
 import { fullReference } from './installed-packages.ts';
@@ -34,17 +35,17 @@ export interface ExpectedPackage {
   readonly variant?: string | undefined;
 }
 
-/** Bytes of a file from an offset on, put together from what is here already and the source; absent: all from the source. */
-export type OpenFile = (
-  source: ArtifactSource,
-  file: BlobReference,
-  startBytes: number,
-) => AsyncIterable<Uint8Array>;
-
 export interface ArtifactInstallOptions extends AddOptions {
   readonly signal: AbortSignal;
   readonly expect?: ExpectedPackage | undefined;
-  readonly openFile?: OpenFile | undefined;
+  /** Pulls every file whole, also where an earlier version has most of it. */
+  readonly isWithoutDelta?: boolean;
+}
+
+/** An install with what it cost. */
+export interface ArtifactInstallResult extends InstallResult {
+  /** Of the files: what came from the source, and what was put together of earlier versions or was there already. */
+  readonly transfer: { readonly fetchedBytes: number; readonly reusedBytes: number };
 }
 
 /** A package in a registry, layout or archive: its signature verified, its files not yet read. */
@@ -95,14 +96,15 @@ export async function installFromSource(
   sources: readonly ArtifactSource[],
   manifest: ManifestDocument,
   options: ArtifactInstallOptions,
-): Promise<InstallResult> {
+): Promise<ArtifactInstallResult> {
   const { verified, documents } = await readPackageArtifact(freehold, sources, manifest, options);
-  const bring = (files: readonly PackageFile[]) =>
-    inParallel(files, BLOBS_AT_ONCE, options.signal, (file, signal) =>
-      downloadFile(freehold, sources, file, { ...options, signal }),
-    );
   await requireRoom(freehold, verified.descriptor.files);
-  return installVerified(freehold, { verified, documents, bring }, options);
+  const bases = options.isWithoutDelta === true ? [] : await deltaBases(freehold, verified, options.signal);
+  const downloads = new FileDownloads(freehold, sources, manifest.digest, bases);
+  const bring = (files: readonly PackageFile[]) =>
+    inParallel(files, BLOBS_AT_ONCE, options.signal, (file, signal) => downloads.bring(file, signal));
+  const installed = await installVerified(freehold, { verified, documents, bring }, options);
+  return { ...installed, transfer: downloads.transfer };
 }
 
 /** The documents that verification reads, each with what it may have at most. */
@@ -144,28 +146,6 @@ export async function readSmallBlob(
       throw namingFile(error, name);
     }
   });
-}
-
-async function downloadFile(
-  { store, progress }: Freehold,
-  sources: readonly ArtifactSource[],
-  file: PackageFile,
-  { signal, openFile }: ArtifactInstallOptions,
-): Promise<void> {
-  const blob = { digest: file.digest, sizeBytes: file.size };
-  try {
-    await fromAny(sources, file.path, { signal, progress }, (source) => {
-      const open = (startBytes: number) =>
-        openFile?.(source, blob, startBytes) ?? source.blob(blob, { startBytes }, signal);
-      return store.download(blob, open, {
-        signal,
-        onBytes: (doneBytes, resumedBytes) =>
-          progress({ kind: 'bytes-moved', label: file.path, doneBytes, totalBytes: file.size, resumedBytes }),
-      });
-    });
-  } catch (error) {
-    throw namingFile(error, file.path);
-  }
 }
 
 /** @throws PACKAGE_INVALID, or LOCK_MISMATCH for the content */

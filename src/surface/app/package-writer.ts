@@ -15,7 +15,13 @@ import { ANNOTATION, MEDIA_TYPE, type OciDescriptor } from '../../core/format/oc
 import type { PackageDescriptor } from '../../core/format/package-descriptor.ts';
 import { signedFiles } from '../../core/format/package-verification.ts';
 import type { Store } from '../../io/store/store.ts';
-import { installedPackages, SIGNERS_ANNOTATION } from './installed-packages.ts';
+import {
+  FORMER_ANNOTATION,
+  HELD_ANNOTATION,
+  installedPackages,
+  SIGNERS_ANNOTATION,
+  STORE_ANNOTATIONS,
+} from './installed-packages.ts';
 
 /** A variant whose documents lie in the blob store, ready to be listed in `index.json`. */
 export interface WrittenPackage {
@@ -58,13 +64,11 @@ export async function writePackage(
 }
 
 /** An entry of `index.json` without what stands there for this store only. */
-function publicEntry(entry: OciDescriptor): OciDescriptor {
-  const {
-    [ANNOTATION.refName]: _ref,
-    [SIGNERS_ANNOTATION]: _signers,
-    ...annotations
-  } = entry.annotations ?? {};
-  return { ...entry, annotations };
+export function publicEntry(entry: OciDescriptor): OciDescriptor {
+  const annotations = Object.entries(entry.annotations ?? {}).filter(
+    ([key]) => !STORE_ANNOTATIONS.includes(key),
+  );
+  return { ...entry, annotations: Object.fromEntries(annotations) };
 }
 
 /** Other processes change the index as well; each lost race means that one of them got further. */
@@ -174,10 +178,22 @@ function variantsOf(entries: readonly OciDescriptor[], name: string, version: st
     .map((item) => item.entry);
 }
 
-/** The variants with this one put in the place of the one of its name. */
+/**
+ * The variants with this one put in the place of the one of its name. What was in use before it stays known, and a
+ * version that is in use stays so, also when the same comes again as a candidate.
+ */
 export function withVariant(variants: readonly OciDescriptor[], entry: OciDescriptor): OciDescriptor[] {
   const name = entry.annotations?.[ANNOTATION.variant];
-  return [...variants.filter((other) => other.annotations?.[ANNOTATION.variant] !== name), entry];
+  const existing = variants.find((other) => other.annotations?.[ANNOTATION.variant] === name);
+  const others = variants.filter((other) => other !== existing);
+  if (existing === undefined) return [...others, entry];
+  const { [FORMER_ANNOTATION]: former, [HELD_ANNOTATION]: held } = existing.annotations ?? {};
+  const annotations = {
+    ...entry.annotations,
+    ...(former === undefined ? {} : { [FORMER_ANNOTATION]: former }),
+  };
+  if (held === undefined) delete annotations[HELD_ANNOTATION];
+  return [...others, { ...entry, annotations }];
 }
 
 /**

@@ -3,7 +3,7 @@ import { FreeholdError } from '../../core/base/errors.ts';
 import { quoted } from '../../core/base/ids.ts';
 import { DOCUMENT_BYTES_MAX, documentMediaType } from '../../core/format/artifact-documents.ts';
 import type {
-  ArtifactSource,
+  ArtifactPlace,
   BlobRange,
   BlobReference,
   ManifestDocument,
@@ -15,8 +15,11 @@ import type { Store } from './store.ts';
 /** One read of the disk; more gains nothing beside hashing and sending. */
 const READ_BYTES = 1 << 20;
 
-/** What the store has of one package, as a registry's repository would show it: a tag is what follows `NAME:`. */
-export function storeSource(store: Store, name: string): ArtifactSource {
+/**
+ * What the store has of one package, as a registry's repository would show it: a tag is what follows `NAME:`. Documents
+ * can be put, but a tag cannot: what is installed is decided elsewhere, after verification.
+ */
+export function storePlace(store: Store, name: string): ArtifactPlace {
   const prefix = `${name}:`;
   return {
     label: `the store's ${name}`,
@@ -32,6 +35,13 @@ export function storeSource(store: Store, name: string): ArtifactSource {
       return names.filter((item) => item.startsWith(prefix)).map((item) => item.slice(prefix.length));
     },
     referrers: (subject) => store.referrers(subject),
+    hasBlob: ({ digest }) => store.blobs.has(digest),
+    hasManifest: (digest) => store.blobs.has(digest),
+    putBlob: (blob, open, options) => store.download(blob, open, options),
+    async putManifest({ bytes, digest }, tag) {
+      if (tag !== undefined) throw new FreeholdError('INTERNAL', `the store takes no tag (${tag})`);
+      await store.blobs.write(bytes, { digest });
+    },
   };
 }
 

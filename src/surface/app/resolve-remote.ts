@@ -1,0 +1,105 @@
+import { FreeholdError } from '../../core/base/errors.ts';
+import { shortName } from '../../core/base/ids.ts';
+import { type RegistryReference, registryReferenceText } from '../../core/base/registry-reference.ts';
+import { parseArtifactDocument } from '../../core/format/artifact-documents.ts';
+import type { ArtifactSource, ManifestDocument } from '../../core/format/artifact-place.ts';
+import type { OciDescriptor } from '../../core/format/oci.ts';
+import {
+  chooseVariant,
+  type MachineFacts,
+  type VariantChoice,
+  type VariantFacts,
+  variantFacts,
+} from '../../core/format/variant-choice.ts';
+import { newestVersion } from '../../core/format/version-range.ts';
+import { documentVersion, listVersions } from '../../features/transfer/artifact-versions.ts';
+import { type FailoverOptions, readDocument } from '../../features/transfer/failover.ts';
+import type { ExpectedPackage } from './install-artifact.ts';
+
+/** A variant with its entry in the version's image index. */
+export interface ListedVariant extends VariantFacts {
+  readonly entry: OciDescriptor;
+}
+
+/** What a reference means in a registry at this moment. */
+export interface ResolvedArtifact {
+  /** The manifest of the one variant to install. */
+  readonly manifest: ManifestDocument;
+  /** What the package must say of itself. */
+  readonly expect: ExpectedPackage;
+  /** Why this variant; absent where the reference named one document. */
+  readonly choice: VariantChoice<ListedVariant> | undefined;
+}
+
+/**
+ * Finds the version that a reference means, and of its variants the one that is named, or fits this machine.
+ * @param sources in order of preference
+ * @throws NOT_FOUND, MODEL_NOT_FOUND naming the versions or variants that there are, SOURCES_EXHAUSTED, MANIFEST_INVALID
+ */
+export async function resolveArtifact(
+  sources: readonly ArtifactSource[],
+  reference: RegistryReference,
+  machine: MachineFacts,
+  options: FailoverOptions,
+): Promise<ResolvedArtifact> {
+  const root = await readRoot(sources, reference, options);
+  const document = parseArtifactDocument(root.bytes, root.digest);
+  // Of a tag that names a version; what else a tag says (`latest`, `stable`) promises nothing.
+  const { selector } = reference;
+  const version = documentVersion(root);
+  const named = selector.kind === 'tag' && selector.tag !== version ? undefined : version;
+  const expect = {
+    shortName: shortName(reference.repository),
+    version: selector.kind === 'digest' ? undefined : named,
+  };
+  if (document.kind === 'manifest') {
+    return { manifest: root, expect: { ...expect, variant: reference.variant }, choice: undefined };
+  }
+  const choice = chooseListed(document.manifests, reference, machine);
+  const { entry, name } = choice.chosen;
+  return {
+    manifest: await readDocument(sources, { digest: entry.digest }, options),
+    expect: { ...expect, variant: name },
+    choice,
+  };
+}
+
+/** The variant that is named, or the one for this machine. @throws MODEL_NOT_FOUND naming those that there are */
+function chooseListed(
+  entries: readonly OciDescriptor[],
+  reference: RegistryReference,
+  machine: MachineFacts,
+): VariantChoice<ListedVariant> {
+  const label = registryReferenceText(reference);
+  const listed = entries.flatMap((entry) => {
+    const facts = variantFacts(entry);
+    return facts === undefined ? [] : [{ ...facts, entry }];
+  });
+  const { variant } = reference;
+  const meant = variant === undefined ? listed : listed.filter(({ name }) => name === variant);
+  if (meant.length === 0) {
+    throw new FreeholdError('MODEL_NOT_FOUND', `${label} is not a variant of the package`, {
+      hint: `it has ${listed.map(({ name }) => name).join(', ') || 'none of ours: another tool made this index'}`,
+    });
+  }
+  return chooseVariant(meant, machine, label);
+}
+
+async function readRoot(
+  sources: readonly ArtifactSource[],
+  { selector, ...reference }: RegistryReference,
+  options: FailoverOptions,
+): Promise<ManifestDocument> {
+  if (selector.kind === 'tag') return readDocument(sources, { tag: selector.tag }, options);
+  if (selector.kind === 'digest') return readDocument(sources, { digest: selector.digest }, options);
+  const versions = await listVersions(sources, options);
+  const version = newestVersion(versions, selector.kind === 'range' ? selector.range : undefined);
+  if (version !== undefined) return readDocument(sources, { tag: version }, options);
+  const text = registryReferenceText({ ...reference, selector });
+  throw new FreeholdError('MODEL_NOT_FOUND', `no version for ${text}`, {
+    hint:
+      versions.length === 0
+        ? 'the repository has no tags that are versions; name a tag'
+        : `there are ${versions.slice(0, 10).join(', ')}`,
+  });
+}

@@ -1,0 +1,105 @@
+import type { Command } from 'commander';
+import { FreeholdError } from '../../core/base/errors.ts';
+import { parseReference } from '../../core/base/reference.ts';
+import type { RepositoryName } from '../../core/base/registry-reference.ts';
+import type { VariantChoice, VariantVerdict } from '../../core/format/variant-choice.ts';
+import type { AddAction } from './program.ts';
+import { formatBytes, harmless, type Terminal } from './terminal.ts';
+
+interface PushFlags {
+  readonly replace?: boolean;
+  readonly tag?: readonly string[];
+  readonly dryRun?: boolean;
+  readonly chunkMaps: boolean;
+  readonly plainHttp?: boolean;
+}
+
+/** `push`, `pull`. */
+export function registerRegistryCommands(program: Command, add: AddAction): void {
+  add(
+    program
+      .command('push')
+      .argument('<model>', 'an installed or built package: NAME[@VERSION][#VARIANT]')
+      .argument('<repository>', 'where to: oci://HOST/NAME')
+      .option('--tag <tag...>', 'further tags for the version, for people')
+      .option('--replace', 'put other content in the place of what the registry has under this version')
+      .option('--no-chunk-maps', 'leave out what lets updates fetch only what changed')
+      .option('--plain-http', 'a registry without TLS, not on this machine')
+      .option('--dry-run', 'say what would be sent')
+      .description('send a signed package to a registry: what it lacks, and nothing else'),
+    async ({ freehold, terminal, progress, signal }, [text = '', target = ''], flags: PushFlags) => {
+      const { pushPackage } = await import('../app/push-package.ts');
+      const { withRepository } = await import('../app/registry-places.ts');
+      const name = parseRepository(target);
+      const report = await withRepository(
+        freehold,
+        name,
+        (place) =>
+          pushPackage(freehold, text, place, name.repository, {
+            signal,
+            isReplacing: flags.replace === true,
+            isDryRun: flags.dryRun === true,
+            isWithoutChunkMaps: !flags.chunkMaps,
+            ...(flags.tag === undefined ? {} : { tags: flags.tag }),
+          }),
+        { plainHttp: flags.plainHttp === true },
+      );
+      progress.clear();
+      const verb = flags.dryRun === true ? 'would send' : 'sent';
+      const lines = [
+        ...report.variants.map(
+          ({ tag, manifestDigest }) => `oci://${name.host}/${name.repository}:${tag}  ${manifestDigest}`,
+        ),
+        `oci://${name.host}/${name.repository}:${report.version}  ${report.indexDigest}`,
+        `${verb} ${formatBytes(report.writtenBytes)}; ${formatBytes(report.presentBytes)} were there`,
+      ];
+      terminal.result(report, lines.map(harmless).join('\n'));
+      return 0;
+    },
+  );
+}
+
+/** `oci://HOST/NAME`: the tags follow from the package. @throws REFERENCE_INVALID */
+export function parseRepository(text: string): RepositoryName {
+  const reference = parseReference(text);
+  if (reference.kind !== 'registry') {
+    throw new FreeholdError('REFERENCE_INVALID', `not a repository of a registry: ${text}`, {
+      hint: 'oci://HOST/NAME, for example oci://registry.acme.example/acme/triage',
+    });
+  }
+  if (reference.selector.kind !== 'newest' || reference.variant !== undefined) {
+    throw new FreeholdError('REFERENCE_INVALID', `${text} names a tag, a digest or a variant`, {
+      hint: 'write the repository alone; the tags follow from the version, and --tag adds others',
+    });
+  }
+  return { host: reference.host, repository: reference.repository };
+}
+
+/** The variants of a version, and why one of them was chosen. */
+export function choiceText(terminal: Terminal, choice: VariantChoice<{ readonly name: string }>): string {
+  return choice.verdicts
+    .map((verdict) => {
+      const { name, quantization, memoryBytes } = verdict.variant;
+      const mark = verdict.kind === 'chosen' ? terminal.paint('good', '✓') : ' ';
+      const needs = memoryBytes === 0 ? '' : formatBytes(memoryBytes).padStart(9);
+      return `${mark} ${harmless(name).padEnd(16)} ${harmless(quantization).padEnd(8)} ${needs}  ${verdictText(verdict)}`;
+    })
+    .join('\n');
+}
+
+function verdictText(verdict: VariantVerdict): string {
+  switch (verdict.kind) {
+    case 'chosen':
+      return verdict.isTight
+        ? 'chosen: the smallest, since none fits into memory'
+        : 'chosen: the largest that fits';
+    case 'smaller':
+      return 'fits; a larger one fits as well';
+    case 'too-large':
+      return `needs more than the ${formatBytes(verdict.memoryBytesMax)} that models may take here`;
+    case 'unsupported':
+      return `this machine lacks ${verdict.missing.map(harmless).join(', ')}`;
+    default:
+      return verdict satisfies never;
+  }
+}
