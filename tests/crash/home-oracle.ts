@@ -25,8 +25,11 @@ export interface HomeContent {
 export async function contentOf(home: string): Promise<HomeContent> {
   if (!fs.existsSync(home)) return { packages: [], keys: [], trust: [], cached: [] };
   const freehold = await openHomeAt(home);
-  const packages = (await listInstalled(freehold)).map(
-    (item) => `${fullReference(item)} ${item.contentDigest} ${item.isSigned ? 'signed' : 'not signed'}`,
+  // What an update has fetched and not put into use yet, nobody misses.
+  const listed = (await listInstalled(freehold)).filter(({ held }) => held !== 'candidate');
+  const packages = listed.map(
+    (item) =>
+      `${fullReference(item)} ${item.contentDigest} ${item.isSigned ? 'signed' : 'not signed'} ${item.held ?? ''}`,
   );
   const keys = (await listKeys(freehold)).map(({ name, fingerprint }) => `${name} ${fingerprint}`);
   const trust = (await listTrust(freehold)).map(({ pattern, fingerprint }) => `${pattern} ${fingerprint}`);
@@ -153,9 +156,10 @@ function cachedFiles(home: string): string[] {
 /** Every file and folder that a home has a reason to hold when nothing runs. */
 const KNOWN: readonly RegExp[] = [
   /^(home\.lock|trust\.yaml|keys|store|cache)$/,
-  /^keys\/[a-z0-9]+\.(key|pub)$/,
-  /^cache\/([0-9a-f]{64}|[0-9a-f]{64}\.lock|[a-z0-9]+\.lock)$/,
-  /^store\/(oci-layout|index\.json|blobs|tmp|locks|verified)$/,
+  /^keys\/([a-z0-9]+\.(key|pub)|home\.grants)$/,
+  /^(channels|channels\.yaml|device\.json|channels\/[a-z0-9%.F]+\.json)$/,
+  /^cache\/([0-9a-f]{64}|[0-9a-f]{64}\.lock|[a-z0-9.-]+\.lock)$/,
+  /^store\/(oci-layout|index\.json|blobs|tmp|partial|locks|verified)$/,
   /^store\/blobs\/sha256(\/[0-9a-f]{64})?$/,
   /^store\/locks\/(lease|index)\.lock$/,
   /^store\/verified\/[0-9a-f]{64}\.json$/,

@@ -20,6 +20,7 @@ import { verifyReference } from '../../src/surface/app/verify-package.ts';
 import { seededRandom } from '../fixtures/random.ts';
 import { tinyModelContent } from '../fixtures/tiny-model.ts';
 import { writeTinyProject } from '../fixtures/tiny-package.ts';
+import { UPDATE_OPERATIONS } from './update-operations.ts';
 
 /** An operation of the product, and what it starts from. */
 export interface CrashOperation {
@@ -144,7 +145,7 @@ async function entryFrom({ catalogFile }: CrashGround, source: Source): Promise<
 async function installCatalog(ground: CrashGround, home: string) {
   const entry = await entryFrom(ground, { kind: 'file', path: ground.catalogFile });
   const freehold = await openHomeAt(home);
-  const catalog = async () => ({ list: () => [entry], find: () => entry });
+  const catalog = async () => ({ list: () => [entry], find: () => entry, faults: [] });
   await installFromCatalog({ ...freehold, catalog }, 'small', { isLicenseAccepted: true, signal });
 }
 
@@ -285,6 +286,7 @@ export const CRASH_OPERATIONS: readonly CrashOperation[] = [
       return addTrust(await openHomeAt(home), 'other/*', pem);
     },
   },
+  ...UPDATE_OPERATIONS,
 ];
 
 /** Its child writes as well, which no recorder in this process sees: it can be killed, but not replayed. */

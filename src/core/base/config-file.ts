@@ -84,8 +84,11 @@ function flattenIssues(issues: readonly Issue[], prefix: Path = []): Issue[] {
     const path = [...prefix, ...issue.path];
     if (issue.code !== 'invalid_union' || issue.errors.length === 0) return [{ ...issue, path }];
     const alternatives = issue.errors.map((alternative) => flattenIssues(alternative, path));
+    // An unknown key says that the value is an object at least, as the alternative wants it.
+    const weight = ({ path: at, code }: Issue) =>
+      at.length > path.length ? 1 : code === 'unrecognized_keys' ? 100 : 1000;
     const misfit = (alternative: readonly Issue[]) =>
-      alternative.reduce((sum, { path: at }) => sum + (at.length > path.length ? 1 : 1000), 0);
+      alternative.reduce((sum, inner) => sum + weight(inner), 0);
     const best = alternatives.reduce((left, right) => (misfit(right) < misfit(left) ? right : left));
     return best;
   });

@@ -116,7 +116,7 @@ export const ERROR_TABLE = define({
   LICENSE_NOT_ACCEPTED: {
     exit: 2,
     http: 403,
-    doc: 'The licence of a catalog model must be accepted before it is fetched.',
+    doc: 'The licence of a model must be accepted before it is fetched.',
     hint: 'read the licence, then repeat with --accept-license',
   },
   OFFLINE: {
@@ -258,6 +258,18 @@ export const ERROR_TABLE = define({
     http: 500,
     doc: 'A wheel or archive is malformed, or has not the member it should have.',
     hint: 'fetch it again',
+  },
+  FEED_EXPIRED: {
+    exit: 4,
+    http: 500,
+    doc: 'A catalog feed that was fetched is past its date: its publisher no longer renews it, or somebody holds newer issues back. The entries that are known stay.',
+    hint: 'check the clock of this machine; then ask the publisher of the feed',
+  },
+  FEED_ROLLBACK: {
+    exit: 4,
+    http: 500,
+    doc: 'Somebody offers an older issue of a catalog feed than was seen before, or another one under the same number. The entries that are known stay.',
+    hint: 'the server may be out of date: try again later, or ask the publisher of the feed',
   },
   // -- network (exit 6)
   AUTHENTICATION_FAILED: {

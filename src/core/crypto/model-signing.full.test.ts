@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
+import { pythonEnvironment } from '../../../tests/fixtures/python-environment.ts';
 import { Digest } from '../base/digest.ts';
 import { encodePrivateKey, generatePrivateKey, type PrivateKey, parsePrivateKey } from './keys.ts';
 import {
@@ -18,28 +19,14 @@ import {
 } from './model-signing.ts';
 
 // The reference implementation of OpenSSF Model Signing, from the Python package index.
-const REQUIREMENTS = ['model-signing==1.1.1', 'pyOpenSSL'];
-const CACHE = path.join(process.env.XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'freehold');
-const ENVIRONMENT = path.join(CACHE, 'venv-model-signing');
-const TOOL = path.join(ENVIRONMENT, 'bin', 'model_signing');
+const environment = pythonEnvironment(
+  'venv-model-signing',
+  ['model-signing==1.1.1', 'pyOpenSSL'],
+  ['model_signing', '--version'],
+);
+const TOOL = environment.program('model_signing');
 
-/** Makes the virtual environment once; gives the reason when it cannot. */
-function missingTool(): string | false {
-  const works = () => spawnSync(TOOL, ['--version']).status === 0;
-  if (works()) return false;
-  mkdirSync(CACHE, { recursive: true });
-  for (const [command, ...rest] of [
-    ['python3', '-m', 'venv', '--clear', ENVIRONMENT],
-    [path.join(ENVIRONMENT, 'bin', 'pip'), 'install', '--quiet', ...REQUIREMENTS],
-  ] as const) {
-    const { status, stderr, error } = spawnSync(command, rest, { encoding: 'utf8' });
-    if (status !== 0)
-      return `${command} ${rest.join(' ')} failed: ${error?.message ?? stderr.trim().split('\n').at(-1)}`;
-  }
-  return works() ? false : `${TOOL} does not run`;
-}
-
-const missing = missingTool();
+const missing = environment.missing ?? false;
 const isRequired = process.env.CI === 'true';
 const skip = isRequired ? false : missing;
 

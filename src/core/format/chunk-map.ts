@@ -170,5 +170,5 @@ export function parseChunkMap(bytes: Uint8Array, blob: BlobReference): ChunkMap 
     sum += length;
   }
   if (sum !== blob.sizeBytes) throw refuse(`adds up to ${sum} instead of ${blob.sizeBytes} bytes`);
-  return { blob, lengths, digests: Uint8Array.from(view.subarray(HEADER_BYTES + 4 * count)) };
+  return { blob, lengths, digests: new Uint8Array(view.subarray(HEADER_BYTES + 4 * count)) };
 }

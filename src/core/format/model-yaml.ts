@@ -30,7 +30,7 @@ const variantObjectSchema = z.strictObject({
   prune: z.unknown().optional(),
 });
 
-const modelYamlSchema = z.strictObject({
+export const modelYamlSchema = z.strictObject({
   name: packageNameSchema,
   version: versionSchema,
   license: licenseSchema,

@@ -16,6 +16,7 @@ import type {
 import { layerPath, type OciDescriptor } from '../../core/format/oci.ts';
 import { fromAny, readDocument } from './failover.ts';
 import { inParallel } from './parallel.ts';
+import { TransferMeter } from './transfer-meter.ts';
 
 /** More connections gain nothing on one line and make a registry refuse. */
 export const BLOBS_AT_ONCE = 3;
@@ -27,6 +28,8 @@ const DOCUMENTS_MAX = 10_000;
 export interface CopyOptions {
   readonly signal: AbortSignal;
   readonly progress?: Progress;
+  /** What the progress is called. Default: the digest. */
+  readonly label?: string;
   /** Written last, when everything that it needs is there; absent: the document can be reached by its digest only. */
   readonly tag?: string | undefined;
   /** Copies what refers to the documents as well; default true. */
@@ -66,13 +69,18 @@ interface PlannedDocument {
   readonly tag: string | undefined;
 }
 
+interface PlannedBlob extends BlobReference {
+  /** Path of the file, or its digest. */
+  readonly label: string;
+}
+
 class ArtifactCopy {
   readonly #sources: readonly ArtifactSource[];
   readonly #sink: ArtifactSink;
   readonly #options: CopyOptions;
   /** In the order in which they may be written: what is needed comes before what needs it. */
   readonly #documents = new Map<Digest, PlannedDocument>();
-  readonly #blobs = new Map<Digest, BlobReference & { readonly label: string }>();
+  readonly #blobs = new Map<Digest, PlannedBlob>();
   readonly #seen = new Set<Digest>();
 
   constructor(sources: readonly ArtifactSource[], sink: ArtifactSink, options: CopyOptions) {
@@ -84,10 +92,13 @@ class ArtifactCopy {
   async run(root: ManifestDocument): Promise<CopyReport> {
     const { signal, isDryRun = false } = this.#options;
     await this.#plan(root, this.#options.tag, 0);
+    const blobs = [...this.#blobs.values()];
+    const { progress = silentProgress, label = root.digest } = this.#options;
+    const meter = new TransferMeter(label, blobs, progress);
     const report = { writtenBytes: 0, presentBytes: 0, writtenBlobs: 0, presentBlobs: 0 };
-    await inParallel([...this.#blobs.values()], BLOBS_AT_ONCE, signal, async (blob, stop) => {
+    await inParallel(blobs, BLOBS_AT_ONCE, signal, async (blob, stop) => {
       const isThere = isDryRun && (await this.#sink.hasBlob(blob, stop));
-      const outcome = isDryRun ? (isThere ? 'present' : 'written') : await this.#copyBlob(blob, stop);
+      const outcome = isDryRun ? (isThere ? 'present' : 'written') : await this.#copyBlob(blob, meter, stop);
       if (outcome === 'written') {
         report.writtenBytes += blob.sizeBytes;
         report.writtenBlobs++;
@@ -156,24 +167,17 @@ class ArtifactCopy {
     }
   }
 
-  async #copyBlob(
-    blob: BlobReference & { readonly label: string },
-    signal: AbortSignal,
-  ): Promise<PutBlobOutcome> {
+  async #copyBlob(blob: PlannedBlob, meter: TransferMeter, signal: AbortSignal): Promise<PutBlobOutcome> {
     const { progress = silentProgress, mountFrom } = this.#options;
-    return fromAny(this.#sources, blob.label, { signal, progress }, (source) =>
-      this.#sink.putBlob(blob, (startBytes) => source.blob(blob, { startBytes }, signal), {
-        signal,
-        ...(mountFrom === undefined ? {} : { mountFrom }),
-        onBytes: (doneBytes, resumedBytes) =>
-          progress({
-            kind: 'bytes-moved',
-            label: blob.label,
-            doneBytes,
-            totalBytes: blob.sizeBytes,
-            resumedBytes,
-          }),
-      }),
+    const options = {
+      signal,
+      ...(mountFrom === undefined ? {} : { mountFrom }),
+      onBytes: meter.onBytes(blob),
+    };
+    const outcome = await fromAny(this.#sources, blob.label, { signal, progress }, (source) =>
+      this.#sink.putBlob(blob, (startBytes) => source.blob(blob, { startBytes }, signal), options),
     );
+    meter.done(blob, outcome !== 'written');
+    return outcome;
   }
 }

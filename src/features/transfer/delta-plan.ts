@@ -58,17 +58,17 @@ function fillGaps({ lengths }: ChunkMap, local: (LocalChunk | undefined)[]): voi
 }
 
 /** Steps of one search at most: a map whose digests were made to collide must not make every search a walk. */
-const PROBES_MAX = 64;
+const PROBES_MAX = 32;
 
 /**
- * Finds chunks by digest, in 8 bytes of memory for each: models have hundreds of thousands, and pulling must stay
+ * Finds chunks by digest, in 16 bytes of memory for each: models have hundreds of thousands, and pulling must stay
  * within 150 MiB.
  */
 export class ChunkIndex {
   readonly #maps: readonly ChunkMap[];
-  /** Number of an entry plus one; 0: free. */
+  /** Open addressing; the number of an entry plus one, 0: free. At most half of them are taken. */
   readonly #slots: Uint32Array;
-  /** For each map the number of its first entry, for each entry where its chunk begins. */
+  /** For each map the number of its first entry; for each entry where its chunk begins. */
   readonly #firsts: number[] = [];
   readonly #offsets: Float64Array;
 
@@ -83,7 +83,8 @@ export class ChunkIndex {
       let offset = 0;
       for (const [chunk, length] of map.lengths.entries()) {
         this.#offsets[entry] = offset;
-        this.#insert(digestAt(map, chunk), entry);
+        const slot = this.#slotOf(digestAt(map, chunk));
+        if (slot !== undefined && this.#slots[slot] === 0) this.#slots[slot] = entry + 1;
         offset += length;
         entry++;
       }
@@ -92,39 +93,39 @@ export class ChunkIndex {
 
   /** @param lengthBytes another length with this digest is a false map's */
   find(digest: Uint8Array, lengthBytes: number): LocalChunk | undefined {
-    for (const slot of this.#probes(digest)) {
+    const slot = this.#slotOf(digest);
+    const entry = slot === undefined ? -1 : (this.#slots[slot] ?? 0) - 1;
+    if (entry < 0) return undefined;
+    const map = this.#mapOf(entry);
+    const length = this.#maps[map]?.lengths[entry - (this.#firsts[map] ?? 0)];
+    return length === lengthBytes ? { map, offset: this.#offsets[entry] ?? 0 } : undefined;
+  }
+
+  /** The slot of the entry with this digest, else the free one where it would go; undefined after too many steps. */
+  #slotOf(digest: Uint8Array): number | undefined {
+    const mask = this.#slots.length - 1;
+    const first = new DataView(digest.buffer, digest.byteOffset).getUint32(0, true);
+    for (let step = 0; step < PROBES_MAX; step++) {
+      const slot = (first + step) & mask;
       const entry = (this.#slots[slot] ?? 0) - 1;
-      if (entry < 0) return undefined;
-      const { map, chunk } = this.#chunkOf(entry);
-      if (Buffer.compare(digestAt(map, chunk), digest) !== 0) continue;
-      if (map.lengths[chunk] !== lengthBytes) return undefined;
-      return { map: this.#maps.indexOf(map), offset: this.#offsets[entry] ?? 0 };
+      if (entry < 0 || this.#hasDigest(entry, digest)) return slot;
     }
     return undefined;
   }
 
-  #insert(digest: Uint8Array, entry: number): void {
-    for (const slot of this.#probes(digest)) {
-      const other = (this.#slots[slot] ?? 0) - 1;
-      if (other < 0) {
-        this.#slots[slot] = entry + 1;
-        return;
-      }
-      const { map, chunk } = this.#chunkOf(other);
-      if (Buffer.compare(digestAt(map, chunk), digest) === 0) return;
+  #hasDigest(entry: number, digest: Uint8Array): boolean {
+    const map = this.#mapOf(entry);
+    const digests = this.#maps[map]?.digests;
+    const start = digest.length * (entry - (this.#firsts[map] ?? 0));
+    if (digests === undefined) return false;
+    for (let index = 0; index < digest.length; index++) {
+      if (digest[index] !== digests[start + index]) return false;
     }
+    return true;
   }
 
-  *#probes(digest: Uint8Array): Generator<number> {
-    const mask = this.#slots.length - 1;
-    const first = new DataView(digest.buffer, digest.byteOffset).getUint32(0, true);
-    for (let step = 0; step < PROBES_MAX; step++) yield (first + step) & mask;
-  }
-
-  #chunkOf(entry: number): { readonly map: ChunkMap; readonly chunk: number } {
-    const number = this.#firsts.findLastIndex((first) => first <= entry);
-    // An entry comes from one of the maps.
-    return { map: this.#maps[number] as ChunkMap, chunk: entry - (this.#firsts[number] ?? 0) };
+  #mapOf(entry: number): number {
+    return this.#firsts.findLastIndex((first) => first <= entry);
   }
 }
 

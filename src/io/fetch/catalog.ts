@@ -7,18 +7,36 @@ import { type CatalogEntry, type WrittenEntry, writtenEntrySchema } from './cata
 import { type Mirrors, noMirrors } from './mirrors.ts';
 
 export interface Catalog {
-  /** Built-in entries, then the user's own. */
+  /** Built-in entries, then those of feeds, then the user's own. */
   list(): readonly CatalogEntry[];
-  /** @throws MODEL_NOT_FOUND with the nearest name */
+  /** @throws MODEL_NOT_FOUND with the nearest name; why the feed that it would be in cannot be used */
   find(name: string): CatalogEntry;
+  /** Feeds that cannot be used, with the reason. */
+  readonly faults: readonly FeedFault[];
+}
+
+/** What a catalog source of the user gives: its entries under `SOURCE.NAME`, or why it gives none. */
+export interface FeedEntries {
+  readonly source: string;
+  readonly entries: readonly CatalogEntry[];
+  readonly fault?: FreeholdError;
+}
+
+export interface FeedFault {
+  readonly source: string;
+  readonly error: FreeholdError;
 }
 
 /**
- * The built-in entries together with a user's mirrors, whose sources come first.
+ * The built-in entries together with those of feeds and with a user's mirrors, whose sources come first. A feed never
+ * replaces an entry that is there.
  * @throws CONFIG_INVALID when the mirrors redefine a built-in entry, or add a source to a name that nobody has
  */
-export function openCatalog(mirrors: Mirrors = noMirrors): Catalog {
+export function openCatalog(mirrors: Mirrors = noMirrors, feeds: readonly FeedEntries[] = []): Catalog {
   const entries = new Map(builtInEntries());
+  for (const entry of feeds.flatMap((feed) => feed.entries)) {
+    if (!entries.has(entry.name)) entries.set(entry.name, entry);
+  }
   for (const [name, entry] of Object.entries(mirrors.entries)) {
     if (entries.has(name)) {
       throw new FreeholdError(
@@ -42,9 +60,19 @@ export function openCatalog(mirrors: Mirrors = noMirrors): Catalog {
     }
     entries.set(name, { ...entry, sources: [...sources, ...entry.sources] });
   }
+  const faults = feeds.flatMap(({ source, fault }) =>
+    fault === undefined ? [] : [{ source, error: fault }],
+  );
   return {
     list: () => [...entries.values()],
-    find: (name) => entries.get(name) ?? unknownEntry(name, entries.keys()),
+    find(name) {
+      const entry = entries.get(name);
+      if (entry !== undefined) return entry;
+      const fault = faults.find(({ source }) => name.startsWith(`${source}.`));
+      if (fault !== undefined) throw fault.error;
+      return unknownEntry(name, entries.keys());
+    },
+    faults,
   };
 }
 

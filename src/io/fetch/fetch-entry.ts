@@ -12,7 +12,7 @@ import {
 } from '../files/partial-file.ts';
 import { byteMeter } from '../http/byte-meter.ts';
 import { FETCH_LIMITS, type FetchLimits } from '../http/fetch-limits.ts';
-import type { Environment } from '../http/http-request.ts';
+import type { Environment } from '../http/http-connections.ts';
 import { type CatalogEntry, type Source, sourceLabel } from './catalog-entry.ts';
 import { fetchFromFile } from './file-source.ts';
 import { fetchFromUrl } from './http-source.ts';
@@ -179,7 +179,7 @@ async function fillFrom(source: Source, target: FetchTarget, run: SourceRun): Pr
     case 'url':
       return fetchFromUrl(source, run);
     case 'huggingface':
-      return fetchFromUrl(huggingFacePlace(source, run.environment), run);
+      return fetchFromUrl(await huggingFacePlace(source, run.environment), run);
     case 'file':
       return fetchFromFile(source.path, target.fileName, run);
     case 'wheels':

@@ -1,23 +1,18 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import type { PartialFile } from '../files/partial-file.ts';
 import { ATTEMPT_PROGRESS_BYTES, type FetchLimits } from '../http/fetch-limits.ts';
+import { openConnections } from '../http/http-connections.ts';
+import { ConnectError, TransferError } from '../http/http-failures.ts';
 import {
   parseContentLength,
   parseContentRange,
   parseLastModified,
-  parseRetryAfterMs,
   parseUnsatisfiedRange,
   strongEtag,
 } from '../http/http-headers.ts';
-import {
-  ConnectError,
-  type FileResponse,
-  openConnections,
-  requestFile,
-  TransferError,
-} from '../http/http-request.ts';
+import { type FileResponse, requestFile } from '../http/http-request.ts';
+import { isTemporaryStatus, pauseBeforeRetry, temporaryFault } from '../http/retry.ts';
 import type { SourceRun } from './source-run.ts';
 
 export interface HttpPlace {
@@ -126,20 +121,19 @@ function requireSize(sizeBytes: number | undefined, partial: PartialFile): void 
   );
 }
 
-function statusFault(response: FileResponse): FreeholdError {
+/** An answer that is no file: a TransferError when another attempt may help, else NETWORK. */
+export function statusFault(response: FileResponse): FreeholdError {
   const { status } = response;
-  if (status === 408 || status === 425 || status === 429 || status >= 500) {
-    const retryAfterMs = parseRetryAfterMs(response.header('retry-after'), Date.now());
-    return new TransferError(`HTTP status ${status}`, { retryAfterMs });
-  }
+  if (isTemporaryStatus(status)) return temporaryFault(response, `HTTP status ${status}`);
   const isLogin = status === 401 || status === 403 || status === 407;
   return new FreeholdError('NETWORK', `HTTP status ${status}`, {
+    detail: { status },
     ...(isLogin ? { hint: 'the server wants a login; for Hugging Face set HF_TOKEN' } : {}),
   });
 }
 
 /** Waits before the next attempt, or throws the error on when another attempt would not help. */
-async function pauseOrGiveUp(
+export async function pauseOrGiveUp(
   error: unknown,
   failures: number,
   hasAnswered: boolean,
@@ -148,18 +142,5 @@ async function pauseOrGiveUp(
 ): Promise<void> {
   const mayRepeat = error instanceof TransferError || (error instanceof ConnectError && hasAnswered);
   if (signal.aborted || !mayRepeat || failures >= limits.attemptsMax) throw error;
-  const askedMs = error instanceof TransferError ? error.retryAfterMs : undefined;
-  if (askedMs !== undefined && askedMs > limits.retryAfterMsMax) {
-    throw new FreeholdError('NETWORK', `${error.message}; asks to wait ${Math.ceil(askedMs / 1000)} s`, {
-      cause: error,
-    });
-  }
-  const ceilingMs = Math.min(limits.retryDelayMsMax, limits.retryDelayMs * 2 ** (failures - 1));
-  // Half fixed, half random: clients that failed together do not come back together.
-  const delayMs = askedMs ?? ceilingMs * (0.5 + Math.random() / 2);
-  try {
-    await sleep(delayMs, undefined, { signal });
-  } catch {
-    throw signal.reason;
-  }
+  await pauseBeforeRetry(error, failures, limits, signal);
 }

@@ -3,6 +3,7 @@ import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { CONFIG_CHARACTERS_MAX, parseConfigYaml } from '../../core/base/config-file.ts';
 import { FreeholdError, systemErrorCode } from '../../core/base/errors.ts';
+import { type MirrorRule, registryMirrorsSchema } from '../../core/format/registry-mirrors.ts';
 import {
   type CatalogEntry,
   catalogNameSchema,
@@ -16,15 +17,18 @@ export interface Mirrors {
   readonly label: string;
   readonly sources: Readonly<Record<string, readonly Source[]>>;
   readonly entries: Readonly<Record<string, CatalogEntry>>;
+  /** Further places for packages of registries. */
+  readonly registries: readonly MirrorRule[];
 }
 
-export const noMirrors: Mirrors = { label: 'mirrors.yaml', sources: {}, entries: {} };
+export const noMirrors: Mirrors = { label: 'mirrors.yaml', sources: {}, entries: {}, registries: [] };
 
 const mirrorsSchema = z.strictObject({
   sources: z.record(catalogNameSchema, sourcesSchema).optional(),
   entries: z
     .record(catalogNameSchema, writtenEntrySchema.extend({ sources: sourcesSchema.default([]) }))
     .optional(),
+  registries: registryMirrorsSchema.optional(),
 });
 
 /**
@@ -38,8 +42,12 @@ const mirrorsSchema = z.strictObject({
  *         - huggingface: { repo: OWNER/NAME, revision: COMMIT, file: PATH }
  *     entries:
  *       NAME: { title: …, sizeBytes: …, digest: … }         # as in the catalog
+ *     registries:
+ *       HOST or HOST/PREFIX:
+ *         - MIRROR or MIRROR/PREFIX
+ *         - { place: MIRROR, plainHttp: true, ca: FILE.pem, tokenRealms: [HOST] }
  *
- * @param folder what relative `file:` paths are relative to
+ * @param folder what relative paths (`file:`, `ca:`) are relative to
  * @throws CONFIG_INVALID
  */
 export function parseMirrors(text: string, label: string, folder: string): Mirrors {
@@ -52,7 +60,18 @@ export function parseMirrors(text: string, label: string, folder: string): Mirro
   const entries = Object.entries(written.entries ?? {}).map(
     ([name, entry]) => [name, { ...entry, name, sources: entry.sources.map(absolute) }] as const,
   );
-  return { label, sources: Object.fromEntries(sources), entries: Object.fromEntries(entries) };
+  const registries = (written.registries ?? []).map((rule) => ({
+    ...rule,
+    mirrors: rule.mirrors.map((mirror) =>
+      mirror.caFile === undefined ? mirror : { ...mirror, caFile: resolve(folder, mirror.caFile) },
+    ),
+  }));
+  return {
+    label,
+    sources: Object.fromEntries(sources),
+    entries: Object.fromEntries(entries),
+    registries,
+  };
 }
 
 /**

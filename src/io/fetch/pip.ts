@@ -3,7 +3,7 @@ import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { PIP_OUTPUT_CHARACTERS_MAX } from '../http/fetch-limits.ts';
-import type { Environment } from '../http/http-request.ts';
+import type { Environment } from '../http/http-connections.ts';
 import type { WheelMember } from './catalog-entry.ts';
 
 /** How often the growing wheel is looked at. */

@@ -2,7 +2,7 @@ import type { Progress } from '../../core/base/progress.ts';
 import type { PartialFile } from '../files/partial-file.ts';
 import type { ByteMeter } from '../http/byte-meter.ts';
 import type { FetchLimits } from '../http/fetch-limits.ts';
-import type { Environment } from '../http/http-request.ts';
+import type { Environment } from '../http/http-connections.ts';
 
 /** What every kind of source gets: the file to fill, and how to behave meanwhile. */
 export interface SourceRun {

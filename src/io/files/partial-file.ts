@@ -8,6 +8,7 @@ import { FreeholdError, systemErrorCode } from '../../core/base/errors.ts';
 import { hashInto } from './file-hash.ts';
 import { syncFolder, syncNames } from './folder.ts';
 import { isSystemError, systemRefusal } from './system-refusal.ts';
+import { WriteBehind } from './write-behind.ts';
 
 /** Our sidecar has under 1 kB; a source can make a validator as long as its headers may be. */
 const SIDECAR_BYTES_MAX = 64 << 10;
@@ -82,6 +83,7 @@ class DiskPartialFile implements PartialFile {
   isPieced = false;
   readonly #path: string;
   readonly #file: FileHandle;
+  readonly #writes: WriteBehind;
   #hash: Hash = Digest.begin();
   /** The disk still holds what another source or run left: kept until there is something to put in its place. */
   #isStale = true;
@@ -89,6 +91,7 @@ class DiskPartialFile implements PartialFile {
   constructor(path: string, file: FileHandle, expected: Expected) {
     this.#path = path;
     this.#file = file;
+    this.#writes = new WriteBehind(file);
     this.expected = expected;
   }
 
@@ -126,13 +129,7 @@ class DiskPartialFile implements PartialFile {
     if (sizeBytes > this.expected.sizeBytes) {
       throw new FreeholdError('SIZE_MISMATCH', `more than the expected ${this.expected.sizeBytes} bytes`);
     }
-    for (let done = 0; done < bytes.byteLength; ) {
-      const position = this.sizeBytes + done;
-      const { bytesWritten } = await guarded(this.#path, () =>
-        this.#file.write(bytes, done, bytes.byteLength - done, position),
-      );
-      done += bytesWritten;
-    }
+    await guarded(this.#path, () => this.#writes.append(bytes, this.sizeBytes));
     this.#hash.update(bytes);
     this.sizeBytes = sizeBytes;
   }
@@ -148,7 +145,10 @@ class DiskPartialFile implements PartialFile {
   async #emptyIfStale(): Promise<void> {
     if (!this.#isStale) return;
     await rm(this.#sidecarPath, { force: true });
-    await guarded(this.#path, () => this.#file.truncate(0));
+    await guarded(this.#path, async () => {
+      await this.#writes.discard();
+      await this.#file.truncate(0);
+    });
     this.#isStale = false;
   }
 
@@ -169,6 +169,7 @@ class DiskPartialFile implements PartialFile {
   async commit(path: string, mode?: number): Promise<void> {
     this.verify();
     await guarded(this.#path, async () => {
+      await this.#writes.drain();
       if (mode !== undefined) await this.#file.chmod(mode);
       await this.#file.sync();
       await rename(this.#path, path);
@@ -179,6 +180,8 @@ class DiskPartialFile implements PartialFile {
   }
 
   async close(): Promise<void> {
+    // What arrived is kept for the next run; where the disk refuses it, there is less to keep.
+    await (this.#isStale ? this.#writes.discard() : this.#writes.drain()).catch(() => {});
     const { size, nlink } = await this.#file.stat();
     await this.#file.close();
     if (size === 0 && nlink > 0) await removePartialFile(this.#path);

@@ -191,20 +191,70 @@ test('a private key that others can read, or that is none, is refused', async ()
   });
 });
 
-test('the home’s own key is made once, is trusted for catalog names only, and trust that was taken back stays so', async () => {
+test('the home’s own key is made once, is trusted for catalog and imported names only, and trust that was taken back stays so', async () => {
   const home = await openHome(homePath);
   const signers = await Promise.all(Array.from({ length: 5 }, () => home.ensureHomeSigner()));
   const { fingerprint } = signers[0]?.privateKey.publicKey ?? assert.fail();
   for (const signer of signers) assert.equal(signer.privateKey.publicKey.fingerprint, fingerprint);
   const policy = await home.trust.load();
-  assert.equal(policy.rules.length, 1);
+  assert.equal(policy.rules.length, 2);
   assert.equal(decideTrust(policy, 'catalog/smollm2', fingerprint).kind, 'trusted');
+  assert.equal(decideTrust(policy, 'local/smollm2', fingerprint).kind, 'trusted');
   for (const name of ['acme/triage', 'catalog', 'smollm2']) {
     assert.equal(decideTrust(policy, name, fingerprint).kind, 'untrusted', name);
   }
-  await home.trust.remove({ kind: 'rule', pattern: parseTrustPattern('catalog/*') });
+  for (const pattern of ['catalog/*', 'local/*']) {
+    await home.trust.remove({ kind: 'rule', pattern: parseTrustPattern(pattern) });
+  }
   assert.equal((await home.ensureHomeSigner()).privateKey.publicKey.fingerprint, fingerprint);
   assert.deepEqual((await home.trust.load()).rules, []);
+});
+
+/** A home as it was when the home's key was good for `catalog/*` only. */
+async function olderHome() {
+  const home = await openHome(homePath);
+  const { privateKey } = await home.ensureHomeSigner();
+  await home.trust.remove({ kind: 'rule', pattern: parseTrustPattern('local/*') });
+  rmSync(path.join(homePath, 'keys', 'home.grants'));
+  return { home, key: privateKey.publicKey };
+}
+
+test('a home from before imported models: its key becomes good for them, once', async () => {
+  const { home, key } = await olderHome();
+  await home.ensureHomeSigner();
+  assert.equal(decideTrust(await home.trust.load(), 'local/x', key.fingerprint).kind, 'trusted');
+  await home.trust.remove({ kind: 'rule', pattern: parseTrustPattern('local/*') });
+  await home.ensureHomeSigner();
+  assert.equal(decideTrust(await home.trust.load(), 'local/x', key.fingerprint).kind, 'untrusted');
+});
+
+test('a home whose user took all trust from the home key: it does not come back for imported models', async () => {
+  const { home, key } = await olderHome();
+  await home.trust.remove({ kind: 'key', fingerprint: key.fingerprint });
+  await home.ensureHomeSigner();
+  for (const name of ['catalog/x', 'local/x']) {
+    assert.equal(decideTrust(await home.trust.load(), name, key.fingerprint).kind, 'untrusted', name);
+  }
+});
+
+test('a rule that a person wrote for local/* is not widened', async () => {
+  const { home, key } = await olderHome();
+  const own = generatePrivateKey().publicKey;
+  await home.trust.add('local/*', own.pem);
+  await home.ensureHomeSigner();
+  const policy = await home.trust.load();
+  assert.equal(decideTrust(policy, 'local/x', own.fingerprint).kind, 'trusted');
+  assert.equal(decideTrust(policy, 'local/x', key.fingerprint).kind, 'untrusted');
+});
+
+test('a home key that was deleted: the next one is trusted in its place', async () => {
+  const home = await openHome(homePath);
+  await home.ensureHomeSigner();
+  rmSync(path.join(homePath, 'keys', 'home.key'));
+  const { fingerprint } = (await home.ensureHomeSigner()).privateKey.publicKey;
+  for (const name of ['catalog/x', 'local/x']) {
+    assert.equal(decideTrust(await home.trust.load(), name, fingerprint).kind, 'trusted', name);
+  }
 });
 
 test('processes that start at once agree on one home key', { timeout: 60_000 }, async () => {
@@ -253,7 +303,7 @@ test('without permission: a home that cannot be made, read or written', { skip: 
       'console.log((await home.trust.load()).rules.length, (await home.keys.list()).length);',
       inside,
     ),
-    '1 1',
+    '2 1',
   );
   chmodSync(homePath, 0o500);
   assert.match(

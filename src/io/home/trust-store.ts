@@ -45,18 +45,25 @@ export class TrustStore {
       pattern: parseTrustPattern(pattern),
       key: parsePublicKey(publicKeyPem, 'the public key'),
     };
-    return this.#withLock(async () => ({ ...added, isNew: await this.addUnderLock(added) }));
+    return this.#withLock(async () => ({ ...added, isNew: await this.addUnderLock([added]) }));
   }
 
-  /** As `add`, when the caller holds the home's lock already. @returns false when nothing had to be changed */
-  async addUnderLock(trusted: TrustedKey): Promise<boolean> {
+  /**
+   * As `add`, for several in one write, when the caller holds the home's lock already.
+   * @returns false when nothing had to be changed
+   */
+  async addUnderLock(trusted: readonly TrustedKey[]): Promise<boolean> {
     const text = await this.#read();
     const policy = await this.#parse(text);
-    const wanted = addTrust(policy, trusted);
-    if (wanted === policy) return false;
     const { addKeyNode, openTrustDocument } = await trustDocument();
     const document = openTrustDocument(text);
-    addKeyNode(document, trusted);
+    let wanted = policy;
+    for (const item of trusted) {
+      const added = addTrust(wanted, item);
+      if (added !== wanted) addKeyNode(document, item);
+      wanted = added;
+    }
+    if (wanted === policy) return false;
     await this.#write(document, wanted);
     return true;
   }

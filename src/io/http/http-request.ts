@@ -1,76 +1,70 @@
-import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici';
+import type { Dispatcher } from 'undici';
 import { unlessAborted } from '../../core/base/abort.ts';
-import { FreeholdError, systemErrorCode } from '../../core/base/errors.ts';
+import { collectBytes } from '../../core/base/byte-source.ts';
+import { FreeholdError } from '../../core/base/errors.ts';
 import { quoted } from '../../core/base/ids.ts';
 import { isLoopbackHost } from '../../core/base/loopback.ts';
 import { type FetchLimits, REDIRECTS_MAX } from './fetch-limits.ts';
+import { bodyFault, requestFault } from './http-failures.ts';
 
-export type Environment = Readonly<Record<string, string | undefined>>;
+export { type Environment, openConnections } from './http-connections.ts';
+export { ConnectError, TransferError } from './http-failures.ts';
 
-/** What a GET for a file may do. */
+export type HttpMethod = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+
+/** One request, without what follows from its answer. */
+export interface PlainRequest {
+  readonly method: HttpMethod;
+  readonly headers: Readonly<Record<string, string>>;
+  /** With a `content-length` among the headers. Every piece that the connection takes starts the deadline anew. */
+  readonly body?: Uint8Array | AsyncIterable<Uint8Array> | undefined;
+  readonly limits: FetchLimits;
+  /** For the headers of the answer, in the place of the limit: a registry that commits a blob may read it whole. */
+  readonly answerTimeoutMs?: number | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** A request without a body, along redirects. */
 export interface FileRequest {
   readonly url: URL;
+  /** Default: GET. */
+  readonly method?: 'GET' | 'HEAD';
   readonly allowHttp: boolean;
   readonly headers: Readonly<Record<string, string>>;
   /** Sent to the origin of `url` only, never along a redirect to another. */
   readonly bearerToken?: string | undefined;
+  /** A whole Authorization header, in the place of `bearerToken`; for the origin of `url` only. */
+  readonly authorization?: string | undefined;
   readonly limits: FetchLimits;
   readonly signal: AbortSignal;
 }
 
 export interface FileResponse {
   readonly status: number;
+  /** Who answered: after redirects another than was asked. */
+  readonly url: URL;
   header(name: string): string | undefined;
   readonly body: AsyncIterable<Uint8Array>;
   /** Drops the rest of the body and its connection. */
   abandon(): void;
 }
 
-/** No connection, or none that is answered: with nothing received yet, the next source is the better try. */
-export class ConnectError extends FreeholdError {}
-/** The connection broke, fell silent or asked for patience: worth another attempt. */
-export class TransferError extends FreeholdError {
-  /** What the server asked for. */
-  readonly retryAfterMs: number | undefined;
-  constructor(message: string, options: { cause?: unknown; retryAfterMs?: number | undefined } = {}) {
-    super('NETWORK', message, { cause: options.cause });
-    this.retryAfterMs = options.retryAfterMs;
-  }
-}
-
 /**
- * One pool of connections for one fetch: proxies as the environment says (HTTP_PROXY, HTTPS_PROXY, NO_PROXY, also in
- * lower case); further certificate authorities by NODE_EXTRA_CA_CERTS.
- * @throws CONFIG_INVALID when a proxy is not a URL
- */
-export function openConnections(environment: Environment, limits: FetchLimits): Dispatcher {
-  const httpProxy = environment.http_proxy ?? environment.HTTP_PROXY ?? '';
-  const httpsProxy = environment.https_proxy ?? environment.HTTPS_PROXY ?? httpProxy;
-  const noProxy = environment.no_proxy ?? environment.NO_PROXY ?? '';
-  const timeout = { timeout: limits.connectTimeoutMs };
-  const common = { connect: timeout, bodyTimeout: limits.idleTimeoutMs };
-  if (httpProxy === '' && httpsProxy === '') return new Agent(common);
-  // Plain http goes to the proxy as such: many allow CONNECT to port 443 only.
-  const byProxy = { proxyTunnel: false, proxyTls: timeout, requestTls: timeout };
-  try {
-    return new EnvHttpProxyAgent({ ...common, ...byProxy, httpProxy, httpsProxy, noProxy });
-  } catch (error) {
-    throw new FreeholdError('CONFIG_INVALID', 'HTTP_PROXY or HTTPS_PROXY is not a URL', {
-      cause: error,
-      hint: 'for example http://proxy.acme.example:3128',
-    });
-  }
-}
-
-/**
- * Sends a GET and follows redirects by hand, since each hop is checked: https stays https, credentials stay behind.
+ * Sends a GET or HEAD and follows redirects by hand, since each hop is checked: https stays https, credentials stay
+ * behind.
  * @throws ConnectError, TransferError, NETWORK for redirects that are not followed; the signal's reason
  */
 export async function requestFile(connections: Dispatcher, request: FileRequest): Promise<FileResponse> {
+  const { method = 'GET', bearerToken } = request;
+  const authorization =
+    request.authorization ?? (bearerToken === undefined ? undefined : `Bearer ${bearerToken}`);
   let url = request.url;
   for (let redirects = 0; redirects <= REDIRECTS_MAX; redirects++) {
     requireAllowedUrl(url, request);
-    const response = await requestOnce(connections, url, request);
+    const isOrigin = url.origin === request.url.origin;
+    const headers =
+      authorization !== undefined && isOrigin ? { ...request.headers, authorization } : request.headers;
+    const response = await requestOnce(connections, url, { ...request, method, headers });
     if (![301, 302, 303, 307, 308].includes(response.status)) return response;
     const location = response.header('location');
     response.abandon();
@@ -97,32 +91,38 @@ function redirectTarget(from: URL, location: string | undefined): URL {
   return target;
 }
 
-async function requestOnce(connections: Dispatcher, url: URL, request: FileRequest): Promise<FileResponse> {
+/**
+ * Sends one request; a redirect is an answer like others.
+ * @throws ConnectError, TransferError; what the body throws; the signal's reason
+ */
+export async function requestOnce(
+  connections: Dispatcher,
+  url: URL,
+  request: PlainRequest,
+): Promise<FileResponse> {
   const { limits, signal } = request;
-  const isOrigin = url.origin === request.url.origin;
   const abandonment = new AbortController();
   // Of our own, since those of undici do not cover a proxy that accepts CONNECT and never answers.
-  const deadlineMs = limits.connectTimeoutMs + limits.headersTimeoutMs;
+  const deadlineMs = limits.connectTimeoutMs + (request.answerTimeoutMs ?? limits.headersTimeoutMs);
   const deadline = setTimeout(
     () => abandonment.abort(new FreeholdError('TIMEOUT', `no answer within ${deadlineMs} ms`)),
     deadlineMs,
   );
   const stop = AbortSignal.any([signal, abandonment.signal]);
+  const watched: BodyWatch = { failure: undefined };
   try {
     const sent = connections.request({
       origin: url.origin,
       path: `${url.pathname}${url.search}`,
-      method: 'GET',
+      method: request.method,
       headers: {
         accept: '*/*',
         // A coded body has another length, and its parts cannot be resumed.
         'accept-encoding': 'identity',
         'user-agent': 'freehold',
         ...request.headers,
-        ...(request.bearerToken !== undefined && isOrigin
-          ? { authorization: `Bearer ${request.bearerToken}` }
-          : {}),
       },
+      ...bodyOption(request.body, watched, () => deadline.refresh()),
       signal: stop,
     });
     // undici heeds an abort only once there is a connection; a person who cancels should not wait for that.
@@ -130,16 +130,42 @@ async function requestOnce(connections: Dispatcher, url: URL, request: FileReque
     const { body } = response;
     return {
       status: response.statusCode,
+      url,
       header: (name) => [response.headers[name] ?? []].flat()[0],
       body: readBody(body, signal),
       abandon: () => void body.on('error', () => {}).destroy(),
     };
   } catch (error) {
     if (signal.aborted) throw signal.reason;
+    if (watched.failure !== undefined) throw watched.failure.error;
     throw requestFault(error, url);
   } finally {
     clearTimeout(deadline);
   }
+}
+
+/** What the caller's own stream threw: no fault of the network. */
+interface BodyWatch {
+  failure: { readonly error: unknown } | undefined;
+}
+
+function bodyOption(body: PlainRequest['body'], watched: BodyWatch, onPiece: () => void) {
+  if (body === undefined) return {};
+  if (body instanceof Uint8Array) return { body };
+  const pieces = async function* () {
+    try {
+      for await (const piece of body) {
+        onPiece();
+        yield piece;
+      }
+      onPiece();
+    } catch (error) {
+      watched.failure = { error };
+      throw error;
+    }
+  };
+  // undici sends any async iterable, which its types do not say.
+  return { body: pieces() as unknown as Buffer };
 }
 
 async function* readBody(body: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
@@ -147,40 +173,18 @@ async function* readBody(body: AsyncIterable<Uint8Array>, signal: AbortSignal): 
     yield* body;
   } catch (error) {
     if (signal.aborted) throw signal.reason;
-    const isSilent = systemErrorCode(error) === 'UND_ERR_BODY_TIMEOUT';
-    const reason = isSilent ? 'the server fell silent' : `the connection broke (${faultText(error)})`;
-    throw new TransferError(reason, { cause: error });
+    throw bodyFault(error);
   }
 }
 
-/** Errors of TCP and of undici that mean: there was a connection, and it ended too soon. */
-const BROKEN = new Set(['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET']);
-
-function requestFault(error: unknown, url: URL): FreeholdError {
-  if (error instanceof FreeholdError) return new ConnectError('NETWORK', `${url.host}: ${error.message}`);
-  const code = systemErrorCode(error) ?? '';
-  if (BROKEN.has(code)) return new TransferError(`${url.host}: ${faultText(error)}`, { cause: error });
-  const isCertificate = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY/.test(code);
-  return new ConnectError('NETWORK', `${url.host}: ${faultText(error)}`, {
-    cause: error,
-    ...(isCertificate
-      ? { hint: 'for a certificate authority of your own set NODE_EXTRA_CA_CERTS=FILE.pem' }
-      : {}),
-  });
-}
-
-/** What went wrong in the words of the lowest layer that knows: undici wraps, and addresses come in groups. */
-function faultText(error: unknown): string {
-  if (error instanceof AggregateError && error.errors.length > 0) return faultText(error.errors[0]);
-  if (!(error instanceof Error)) return String(error);
-  const code = systemErrorCode(error);
-  const known: Record<string, string> = {
-    ENOTFOUND: 'the name is not known',
-    EAI_AGAIN: 'the name cannot be looked up',
-    ECONNREFUSED: 'connection refused',
-    ENETUNREACH: 'no network',
-    EHOSTUNREACH: 'no route',
-    UND_ERR_CONNECT_TIMEOUT: 'no connection in time',
-  };
-  return (code === undefined ? undefined : known[code]) ?? error.message;
+/**
+ * The whole body of an answer, as long as it stays below a cap.
+ * @throws TransferError when it breaks off; SIZE_MISMATCH beyond the cap (endless data)
+ */
+export async function readBytes(response: FileResponse, bytesMax: number): Promise<Buffer> {
+  try {
+    return await collectBytes(response.body, bytesMax);
+  } finally {
+    response.abandon();
+  }
 }

@@ -10,6 +10,9 @@ import { BLOB_MODE, soundBlob } from './blob-writing.ts';
 import { onDisk } from './disk-error.ts';
 import type { Layout } from './layout.ts';
 
+/** The stream ended too early; nothing says that what came is wrong. */
+class ShortStreamError extends FreeholdError {}
+
 /** A blob is the same from wherever it comes: what one source began, any other continues. */
 const ANY_SOURCE = 'blob';
 
@@ -84,7 +87,8 @@ async function fill(
   const resumedBytes = partial.sizeBytes;
   onBytes?.(resumedBytes, resumedBytes);
   await partial.describe({ source: ANY_SOURCE }, resumedBytes > 0);
-  if (resumedBytes < partial.expected.sizeBytes) {
+  // A blob said to be empty is asked for as well: its source may have bytes.
+  if (resumedBytes === 0 || resumedBytes < partial.expected.sizeBytes) {
     for await (const bytes of open(resumedBytes)) {
       signal.throwIfAborted();
       await partial.append(bytes);
@@ -94,12 +98,16 @@ async function fill(
   const { sizeBytes, expected } = partial;
   // What arrived may be right: it is kept, and the next source continues.
   if (sizeBytes < expected.sizeBytes) {
-    throw new FreeholdError('NETWORK', `the bytes ended after ${sizeBytes} of ${expected.sizeBytes}`);
+    throw new ShortStreamError(
+      'SIZE_MISMATCH',
+      `the bytes ended after ${sizeBytes} of ${expected.sizeBytes}`,
+    );
   }
   partial.verify();
 }
 
 function isWrongContent(thrown: unknown): boolean {
+  if (thrown instanceof ShortStreamError) return false;
   return (
     thrown instanceof FreeholdError && (thrown.code === 'DIGEST_MISMATCH' || thrown.code === 'SIZE_MISMATCH')
   );

@@ -165,6 +165,7 @@ export async function referrersOf(
       ...(document.artifactType === undefined ? {} : { artifactType: document.artifactType }),
       digest,
       size: sizeBytes,
+      ...(Object.keys(document.annotations).length === 0 ? {} : { annotations: document.annotations }),
     });
   }
   return found;

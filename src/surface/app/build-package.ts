@@ -4,7 +4,6 @@ import { CONFIG_CHARACTERS_MAX } from '../../core/base/config-file.ts';
 import type { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { parseFilePath, quoted, requireDistinctPaths, shortName } from '../../core/base/ids.ts';
-import { encodeShardName } from '../../core/format/gguf/gguf-shards.ts';
 import { type ModelPlan, parseModelYaml, type VariantPlan } from '../../core/format/model-yaml.ts';
 import { ANNOTATION } from '../../core/format/oci.ts';
 import type { PackageFile } from '../../core/format/package-descriptor.ts';
@@ -14,7 +13,7 @@ import type { Freehold } from './freehold.ts';
 import { type GgufWeights, readGgufWeights } from './gguf-weights.ts';
 import { fullReference, installedPackages } from './installed-packages.ts';
 import { fileError, readTextFile, requirePlainFile } from './local-file.ts';
-import { describePackage } from './package-description.ts';
+import { describePackage, weightsFileName } from './package-description.ts';
 import {
   requireSameContent,
   updateVersion,
@@ -190,16 +189,15 @@ async function storeWeights(
 ): Promise<PackageFile[]> {
   const files: PackageFile[] = [];
   for (const [index, file] of weights.paths.entries()) {
-    const name = weightsName(plan, weights.description.quantization, index + 1, weights.paths.length);
+    const name = weightsFileName(
+      shortName(plan.name),
+      weights.description.quantization,
+      index + 1,
+      weights.paths.length,
+    );
     files.push(await storeFile(freehold, file, name, 'weights', signal));
   }
   return files;
-}
-
-/** Named by us, so that the same weights give the same package whatever the publisher's file was called. */
-function weightsName(plan: ModelPlan, label: string, number: number, count: number): string {
-  const prefix = `${shortName(plan.name)}-${label.toLowerCase()}`;
-  return count === 1 ? `${prefix}.gguf` : encodeShardName({ prefix, number, count });
 }
 
 async function storeFile(
@@ -234,7 +232,7 @@ async function variantWeights(
   requireQuantizable(variant, quantize, quantization);
   return freehold.store.withScratchFolder(async (folder) => {
     freehold.progress({ kind: 'step-started', label: `quantize to ${quantize.label}` });
-    const output = path.join(folder, weightsName(plan, quantize.label, 1, 1));
+    const output = path.join(folder, weightsFileName(shortName(plan.name), quantize.label, 1, 1));
     const { tool } = await quantizeWeights({
       inputs: master.weights.paths,
       output,

@@ -19,3 +19,10 @@ export async function catalogEntries(freehold: Freehold): Promise<CatalogSummary
 export async function catalogEntry(freehold: Freehold, name: string): Promise<CatalogSummary> {
   return summary((await freehold.catalog()).find(name));
 }
+
+/** Catalog sources of the user that cannot be used now, each with its reason. */
+export async function catalogFaults(freehold: Freehold): Promise<string[]> {
+  return (await freehold.catalog()).faults.map(
+    ({ source, error }) => `the catalog source ${source} is left out: ${error.message}`,
+  );
+}

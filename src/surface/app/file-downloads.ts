@@ -1,13 +1,13 @@
-import type { Digest } from '../../core/base/digest.ts';
 import { namingFile } from '../../core/base/errors.ts';
 import type { ArtifactSource } from '../../core/format/artifact-place.ts';
 import type { PackageFile } from '../../core/format/package-descriptor.ts';
 import type { VerifiedPackage } from '../../core/format/package-verification.ts';
 import { type Delta, type DeltaBase, openDelta, putBlobByDelta } from '../../features/transfer/delta.ts';
 import { fromAny } from '../../features/transfer/failover.ts';
+import { TransferMeter } from '../../features/transfer/transfer-meter.ts';
 import { storePlace } from '../../io/store/store-place.ts';
 import type { Freehold } from './freehold.ts';
-import { installedPackages } from './installed-packages.ts';
+import { fullReference, installedPackages } from './installed-packages.ts';
 
 /** Each base is read once to find its chunks; a second one rarely has what the first has not. */
 const DELTA_BASES_MAX = 2;
@@ -36,17 +36,20 @@ export class FileDownloads {
   readonly #freehold: Freehold;
   readonly #sources: readonly ArtifactSource[];
   readonly #delta: Delta | undefined;
+  readonly #meter: TransferMeter;
   #totalBytes = 0;
   #presentBytes = 0;
 
   constructor(
     freehold: Freehold,
     sources: readonly ArtifactSource[],
-    manifest: Digest,
+    { descriptor, manifestDigest: manifest }: VerifiedPackage,
     bases: readonly DeltaBase[],
   ) {
     this.#freehold = freehold;
     this.#sources = sources;
+    const blobs = descriptor.files.map(({ digest, size }) => ({ digest, sizeBytes: size }));
+    this.#meter = new TransferMeter(fullReference(descriptor), blobs, freehold.progress);
     this.#delta = bases.length === 0 ? undefined : openDelta({ manifest, bases });
   }
 
@@ -60,27 +63,19 @@ export class FileDownloads {
     const { store, progress } = this.#freehold;
     const blob = { digest: file.digest, sizeBytes: file.size };
     const sink = storePlace(store, '');
+    const moving = this.#meter.onBytes(blob);
     this.#totalBytes += file.size;
-    let resumed = 0;
+    let keptBytes = 0;
+    const onBytes: typeof moving = (doneBytes, resumedBytes) => {
+      keptBytes = resumedBytes;
+      moving(doneBytes, resumedBytes);
+    };
     try {
       const outcome = await fromAny(this.#sources, file.path, { signal, progress }, (source) =>
-        putBlobByDelta(sink, blob, {
-          source,
-          delta: this.#delta,
-          signal,
-          onBytes: (doneBytes, resumedBytes) => {
-            resumed = resumedBytes;
-            progress({
-              kind: 'bytes-moved',
-              label: file.path,
-              doneBytes,
-              totalBytes: file.size,
-              resumedBytes,
-            });
-          },
-        }),
+        putBlobByDelta(sink, blob, { source, delta: this.#delta, signal, onBytes }),
       );
-      this.#presentBytes += outcome === 'written' ? resumed : file.size;
+      this.#meter.done(blob, outcome !== 'written');
+      this.#presentBytes += outcome === 'written' ? keptBytes : file.size;
     } catch (error) {
       throw namingFile(error, file.path);
     }

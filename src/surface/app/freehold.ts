@@ -21,7 +21,7 @@ export interface Freehold {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly isOffline: boolean;
   readonly progress: Progress;
-  /** The built-in catalog with the user's mirrors. @throws CONFIG_INVALID */
+  /** The built-in catalog with the user's feeds and mirrors. @throws CONFIG_INVALID */
   catalog(): Promise<Catalog>;
 }
 
@@ -43,10 +43,12 @@ export async function openFreehold(options: FreeholdOptions): Promise<Freehold> 
       // Imported here: most commands need neither the catalog nor a YAML parser.
       const { openCatalog } = await import('../../io/fetch/catalog.ts');
       const { readMirrors } = await import('../../io/fetch/mirrors.ts');
+      const { readFeeds } = await import('./catalog-feeds.ts');
       return openCatalog(
         mirrorsFile === undefined
           ? await readMirrors(home.mirrorsPath, false)
           : await readMirrors(path.resolve(mirrorsFile), true),
+        await readFeeds(home.feeds),
       );
     },
   };

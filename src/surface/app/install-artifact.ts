@@ -2,6 +2,7 @@ import { collectBytes } from '../../core/base/byte-source.ts';
 import type { Digest } from '../../core/base/digest.ts';
 import { FreeholdError, namingFile } from '../../core/base/errors.ts';
 import { BUNDLE_BYTES_MAX, SIGNATURE_PATHS } from '../../core/crypto/model-signing.ts';
+import type { TrustPolicy } from '../../core/crypto/trust-policy.ts';
 import { parseArtifactDocument } from '../../core/format/artifact-documents.ts';
 import type { ArtifactSource, ManifestDocument } from '../../core/format/artifact-place.ts';
 import {
@@ -40,6 +41,8 @@ export interface ArtifactInstallOptions extends AddOptions {
   readonly expect?: ExpectedPackage | undefined;
   /** Pulls every file whole, also where an earlier version has most of it. */
   readonly isWithoutDelta?: boolean;
+  /** Under which the signature is verified before it is installed; default: the home's. */
+  readonly trust?: TrustPolicy;
 }
 
 /** An install with what it cost. */
@@ -70,7 +73,7 @@ export async function readPackageArtifact(
   freehold: Freehold,
   sources: readonly ArtifactSource[],
   manifest: ManifestDocument,
-  { signal, expect = {} }: Pick<ArtifactInstallOptions, 'signal' | 'expect'>,
+  { signal, expect = {}, trust }: Pick<ArtifactInstallOptions, 'signal' | 'expect' | 'trust'>,
 ): Promise<PackageArtifact> {
   const blobs = memoryBlobStore();
   await blobs.write(manifest.bytes, { digest: manifest.digest });
@@ -81,7 +84,7 @@ export async function readPackageArtifact(
     await blobs.write(bytes);
     if (layer !== parsed.config) documents.push(bytes);
   }
-  const verified = await verifyPackage(blobs, manifest.digest, await freehold.home.trust.load());
+  const verified = await verifyPackage(blobs, manifest.digest, trust ?? (await freehold.home.trust.load()));
   requireExpected(verified, expect);
   return { verified, documents };
 }
@@ -100,7 +103,7 @@ export async function installFromSource(
   const { verified, documents } = await readPackageArtifact(freehold, sources, manifest, options);
   await requireRoom(freehold, verified.descriptor.files);
   const bases = options.isWithoutDelta === true ? [] : await deltaBases(freehold, verified, options.signal);
-  const downloads = new FileDownloads(freehold, sources, manifest.digest, bases);
+  const downloads = new FileDownloads(freehold, sources, verified, bases);
   const bring = (files: readonly PackageFile[]) =>
     inParallel(files, BLOBS_AT_ONCE, options.signal, (file, signal) => downloads.bring(file, signal));
   const installed = await installVerified(freehold, { verified, documents, bring }, options);

@@ -1,36 +1,43 @@
 import { FreeholdError } from '../../core/base/errors.ts';
 import { parseReference } from '../../core/base/reference.ts';
 import type { Freehold } from './freehold.ts';
-import { type CatalogInstallOptions, installFromCatalog } from './install-catalog.ts';
-import { installFromFolder } from './install-folder.ts';
+import type { ImportResult } from './import-options.ts';
+import { installFromCatalog } from './install-catalog.ts';
 import type { InstallResult } from './install-package.ts';
+import type { RegistryInstallOptions } from './install-registry.ts';
 
 /**
- * Installs what a reference names: `catalog:NAME`, or `file:FOLDER` of an exported package.
- * @throws REFERENCE_INVALID when it does not say where from, and whatever the two ways of installing throw
+ * Installs what a reference names, from wherever it says: the catalog, a file or folder, Hugging Face, the folders of Ollama
+ * and LM Studio.
+ * @throws REFERENCE_INVALID when it does not say where from, and whatever the ways of installing throw
  */
 export async function installReference(
   freehold: Freehold,
   text: string,
-  options: CatalogInstallOptions,
-): Promise<InstallResult> {
+  options: RegistryInstallOptions,
+): Promise<InstallResult | ImportResult> {
   const reference = parseReference(text);
   switch (reference.kind) {
     case 'catalog':
       return installFromCatalog(freehold, reference.name, options);
     case 'file':
-      return installFromFolder(freehold, reference.path, options.signal);
+      return (await import('./install-local.ts')).installFromPath(freehold, reference.path, options);
+    case 'huggingface':
+      return (await import('./install-huggingface.ts')).installFromHuggingFace(freehold, reference, options);
+    case 'ollama':
+      return (await import('./install-local.ts')).installFromOllama(freehold, reference.name, options);
+    case 'lmstudio':
+      return (await import('./install-local.ts')).installFromLmStudio(freehold, reference.name, options);
     case 'installed': {
       const known = (await freehold.catalog()).list().some((entry) => entry.name === reference.name);
       throw new FreeholdError('REFERENCE_INVALID', `${text} does not say where to install from`, {
-        hint: known ? `freehold install catalog:${reference.name}` : 'catalog:NAME or file:FOLDER',
+        hint: known
+          ? `freehold install catalog:${reference.name}`
+          : 'oci://HOST/NAME:TAG, hf://OWNER/REPO:QUANT, catalog:NAME, file:PATH, ollama:NAME or lmstudio:NAME',
       });
     }
     case 'registry':
-    case 'huggingface':
-    case 'ollama':
-    case 'lmstudio':
-      throw new FreeholdError('NOT_SUPPORTED', `cannot install from ${reference.kind}`);
+      return (await import('./install-registry.ts')).installFromRegistry(freehold, reference, options);
     default:
       return reference satisfies never;
   }

@@ -4,9 +4,22 @@ import { FreeholdError } from '../../core/base/errors.ts';
 import { compareVersions, shortName } from '../../core/base/ids.ts';
 import { parseReference, type Reference } from '../../core/base/reference.ts';
 import { ANNOTATION, MEDIA_TYPE, type OciDescriptor } from '../../core/format/oci.ts';
+import { largestThatFits } from '../../core/format/variant-choice.ts';
+import { HELD_REASONS, type HeldReason } from '../../features/updates/update-offer.ts';
 
 /** Keys that signed a package stand in its entry so that `list` need not read bundles; display only, never trust. */
 export const SIGNERS_ANNOTATION = 'org.freehold.signers';
+/** Why a bare name does not mean this version: it is here, `NAME@VERSION` reaches it, and that is all. */
+export const HELD_ANNOTATION = 'org.freehold.held';
+/** Versions that were in use before this one, the last one last, parted by blanks: where `update rollback` goes. */
+export const FORMER_ANNOTATION = 'org.freehold.former';
+/** What an entry says of this store only: no part of a version's image index. */
+export const STORE_ANNOTATIONS: readonly string[] = [
+  ANNOTATION.refName,
+  SIGNERS_ANNOTATION,
+  HELD_ANNOTATION,
+  FORMER_ANNOTATION,
+];
 
 /** One variant in the store, as its entry in `index.json` describes it. None of this is trusted: verification is. */
 export interface InstalledPackage {
@@ -17,6 +30,8 @@ export interface InstalledPackage {
   readonly memoryBytes: number;
   readonly contentDigest: string;
   readonly manifestDigest: Digest;
+  /** Absent: in use, or could be. */
+  readonly held?: HeldReason;
   readonly entry: OciDescriptor;
 }
 
@@ -34,6 +49,7 @@ export function installedPackages(entries: readonly OciDescriptor[]): InstalledP
     const variant = annotations[ANNOTATION.variant];
     if (entry.mediaType !== MEDIA_TYPE.manifest || name === undefined) return [];
     if (version === undefined || variant === undefined) return [];
+    const held = HELD_REASONS.find((reason) => reason === annotations[HELD_ANNOTATION]);
     return [
       {
         name,
@@ -43,6 +59,7 @@ export function installedPackages(entries: readonly OciDescriptor[]): InstalledP
         memoryBytes: Number(annotations[ANNOTATION.memoryBytes] ?? 0),
         contentDigest: annotations[ANNOTATION.contentDigest] ?? '',
         manifestDigest: entry.digest,
+        ...(held === undefined ? {} : { held }),
         entry,
       },
     ];
@@ -115,7 +132,27 @@ function notFound(
 }
 
 /**
- * The one variant to run: of the newest version, the variant that needs the most memory among those that fit into
+ * Of what a reference means, the variants of the one version to use: the one that is named, else the newest that is not
+ * held back.
+ * @throws MODEL_NOT_FOUND when every version is held, and as `selectInstalled` does
+ */
+export function selectActive(
+  packages: readonly InstalledPackage[],
+  reference: Reference,
+  text: string,
+): InstalledPackage[] {
+  const found = selectInstalled(packages, reference, text);
+  const isNamed = reference.kind === 'installed' && reference.version !== undefined;
+  const usable = isNamed ? found : found.filter(({ held }) => held === undefined);
+  const [newest] = usable;
+  if (newest !== undefined) return usable.filter(({ version }) => version === newest.version);
+  throw new FreeholdError('MODEL_NOT_FOUND', `every installed version of ${text} is held back`, {
+    hint: `freehold list says why; with its version it can be used all the same: ${found.map(fullReference).join(', ')}`,
+  });
+}
+
+/**
+ * The one variant to run: of the version in use, the variant that needs the most memory among those that fit into
  * `memoryBytesMax` (larger means less quantized), else the smallest.
  * @throws MODEL_NOT_FOUND, REFERENCE_INVALID, NAME_INVALID, VERSION_INVALID
  */
@@ -124,10 +161,8 @@ export function resolveInstalled(
   text: string,
   memoryBytesMax: number,
 ): InstalledPackage {
-  const found = selectInstalled(packages, parseReference(text), text);
-  const newest = found.filter((item) => item.version === found[0]?.version);
-  const bySize = newest.toSorted((left, right) => right.memoryBytes - left.memoryBytes);
-  const chosen = bySize.find((item) => item.memoryBytes <= memoryBytesMax) ?? bySize.at(-1);
+  const variants = selectActive(packages, parseReference(text), text);
+  const chosen = largestThatFits(variants, memoryBytesMax);
   if (chosen === undefined) throw new FreeholdError('MODEL_NOT_FOUND', `${text} is not installed`);
   return chosen;
 }
@@ -139,8 +174,8 @@ export function isVersionMeant(
   item: InstalledPackage,
 ): boolean {
   try {
-    const [newest] = selectInstalled(packages, parseReference(text), text);
-    return newest?.name === item.name && newest.version === item.version;
+    const [active] = selectActive(packages, parseReference(text), text);
+    return active?.name === item.name && active.version === item.version;
   } catch {
     return false;
   }

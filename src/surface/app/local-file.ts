@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { rename, rm, stat, writeFile } from 'node:fs/promises';
 import { collectBytes } from '../../core/base/byte-source.ts';
 import { FreeholdError, systemErrorCode, toFreeholdError } from '../../core/base/errors.ts';
 
@@ -73,5 +73,37 @@ export async function readTextFile(file: string, options: TextFileOptions): Prom
       hint: hint ?? 'is this the right file?',
       detail: { path: file, bytesMax },
     });
+  }
+}
+
+/**
+ * Reads a small file of another program's, whole.
+ * @throws NOT_FOUND, PERMISSION_DENIED, SIZE_MISMATCH when it is larger than `bytesMax`; the signal's reason
+ */
+export async function readFileBytes(
+  file: string,
+  { bytesMax, signal }: Pick<TextFileOptions, 'bytesMax' | 'signal'>,
+): Promise<Buffer> {
+  await requirePlainFile(file);
+  try {
+    return await collectBytes(createReadStream(file, signal === undefined ? {} : { signal }), bytesMax);
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw fileError(error, file);
+  }
+}
+
+/**
+ * Writes a small result where the user asked for it; a file that is there is replaced, whole or not at all.
+ * @throws NOT_FOUND for the folder, PERMISSION_DENIED, DISK_FULL
+ */
+export async function writeResultFile(file: string, bytes: Uint8Array): Promise<void> {
+  const temporary = `${file}.${process.pid}.tmp`;
+  try {
+    await writeFile(temporary, bytes, { flag: 'wx' });
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw fileError(error, file);
   }
 }

@@ -25,6 +25,7 @@ import {
 } from './installed-packages.ts';
 import { type LoadSettings, preparePackage } from './load-package.ts';
 import { type ReadMemory, readMachineMemory } from './machine-memory.ts';
+import { type ModelAliases, requireNoCollisions, withoutAlias } from './model-aliases.ts';
 import { defaultBudget, StoredModelFacts } from './model-memory.ts';
 import { PinnedModels } from './pinned-models.ts';
 import { ResidentModels } from './resident-models.ts';
@@ -52,6 +53,8 @@ export interface HostOptions {
   readonly pins?: readonly string[];
   /** LoRA adapters; clients name `model+adapter`. */
   readonly adapters?: readonly AdapterOption[];
+  /** Further names, of exactly one variant each (the keys of an application's `freehold.yaml`); asked at each use. */
+  readonly aliases?: () => Promise<ModelAliases>;
   readonly log?: Log;
   /** Another engine, for tests of what stands above. */
   readonly engine?: Engine;
@@ -66,12 +69,14 @@ export interface LocalModelHost extends ModelHost {
   /**
    * Begins to load pinned models, and looks whether what the options name is there.
    * @throws MODEL_NOT_FOUND for a pin or the base of an adapter, NOT_FOUND for an adapter's file, CONFIG_INVALID when two
-   *   adapters have one name
+   *   adapters have one name, or an alias is another package's name
    */
   start(): Promise<void>;
   /** Ends all models. Idempotent. */
   close(): Promise<void>;
 }
+
+const NO_ALIASES: ModelAliases = new Map();
 
 /**
  * Every model goes through the same gate: signature under the trust policy, every small file against its digest, and
@@ -126,9 +131,10 @@ class HomeModelHost implements LocalModelHost {
   async list(): Promise<readonly ModelSummary[]> {
     const packages = await this.#installed();
     const adapters = await this.#knownAdapters();
-    return summaries(packages, await this.#budget()).flatMap(({ item, ...summary }) => [
+    const aliases = await this.#aliases();
+    return summaries(packages, await this.#budget(), aliases).flatMap(({ item, ...summary }) => [
       summary,
-      ...adaptersOf(adapters, packages, item).map(({ name }) => ({
+      ...adaptersOf(adapters, packages, aliases, item).map(({ name }) => ({
         ...summary,
         id: `${summary.id}+${name}`,
         reference: `${summary.reference}+${name}`,
@@ -141,7 +147,7 @@ class HomeModelHost implements LocalModelHost {
     const packages = await this.#installed();
     const item = await this.#resolve(packages, base);
     await this.#refreshPins(packages);
-    const adapters = adaptersOf(await this.#knownAdapters(), packages, item);
+    const adapters = adaptersOf(await this.#knownAdapters(), packages, await this.#aliases(), item);
     if (adapter !== undefined) requireAdapter(base, adapter, adapters);
     const model = await this.#resident.use(
       {
@@ -165,6 +171,7 @@ class HomeModelHost implements LocalModelHost {
 
   async start(): Promise<void> {
     const packages = await this.#installed();
+    requireNoCollisions(packages, await this.#aliases());
     const { pins = [], adapters = [] } = this.#options;
     for (const pin of pins) await this.#resolve(packages, splitAdapter(pin).base);
     const names = new Set<string>();
@@ -180,6 +187,10 @@ class HomeModelHost implements LocalModelHost {
   async close(): Promise<void> {
     this.#pinned.stop();
     await this.#resident.close();
+  }
+
+  async #aliases(): Promise<ModelAliases> {
+    return (await this.#options.aliases?.()) ?? NO_ALIASES;
   }
 
   async #installed(): Promise<readonly InstalledPackage[]> {
@@ -206,10 +217,11 @@ class HomeModelHost implements LocalModelHost {
     return this.#adapters;
   }
 
-  /** As `resolveInstalled`; a model that could be installed by its name says so. */
+  /** As `resolveInstalled`, after aliases; a model that could be installed by its name says so. */
   async #resolve(packages: readonly InstalledPackage[], id: string): Promise<InstalledPackage> {
+    const meant = withoutAlias(packages, await this.#aliases(), id);
     try {
-      return resolveInstalled(packages, id, await this.#budget());
+      return resolveInstalled(packages, meant, await this.#budget());
     } catch (error) {
       if (!(error instanceof FreeholdError) || error.code !== 'MODEL_NOT_FOUND') throw error;
       const name = id.replace(/^catalog[:/]/, '');
@@ -231,26 +243,41 @@ function llamaEngine(freehold: Freehold, log: Log, queueTimeoutMs: number | unde
   });
 }
 
-/** One summary per package name, of the variant that its name means: the short name where it is unique, else the whole. */
+type HostSummary = ModelSummary & { readonly item: InstalledPackage };
+
+/**
+ * The aliases whose packages are installed, then one summary per package name, of the variant that its name means: the
+ * short name where it is unique, else the whole.
+ */
 function summaries(
   packages: readonly InstalledPackage[],
   budgetBytes: number,
-): (ModelSummary & { readonly item: InstalledPackage })[] {
+  aliases: ModelAliases,
+): HostSummary[] {
+  const aliased = [...aliases].flatMap(([key, alias]) => {
+    const item = packages.find((installed) => fullReference(installed) === fullReference(alias));
+    return item === undefined ? [] : [summaryOf(key, item)];
+  });
   const names = [...new Set(packages.map(({ name }) => name))];
   const shorts = names.map(shortName);
-  return names.map((name) => {
+  const named = names.map((name) => {
     const item = resolveInstalled(packages, name, budgetBytes);
     const short = shortName(item.name);
     const isUnique = shorts.filter((other) => other === short).length === 1;
-    return {
-      id: isUnique ? short : item.name,
-      reference: fullReference(item),
-      // Packages carry no time, so that building twice gives the same bytes.
-      createdSeconds: 0,
-      owner: item.name.includes('/') ? item.name.slice(0, item.name.indexOf('/')) : 'local',
-      item,
-    };
+    return summaryOf(isUnique ? short : item.name, item);
   });
+  return [...aliased, ...named.filter(({ id }) => !aliases.has(id))];
+}
+
+function summaryOf(id: string, item: InstalledPackage): HostSummary {
+  return {
+    id,
+    reference: fullReference(item),
+    // Packages carry no time, so that building twice gives the same bytes.
+    createdSeconds: 0,
+    owner: item.name.includes('/') ? item.name.slice(0, item.name.indexOf('/')) : 'local',
+    item,
+  };
 }
 
 interface HostAdapter extends LocalAdapter {
@@ -267,9 +294,13 @@ async function openAdapters(options: readonly AdapterOption[]): Promise<readonly
 function adaptersOf(
   adapters: readonly HostAdapter[],
   packages: readonly InstalledPackage[],
+  aliases: ModelAliases,
   item: InstalledPackage,
 ): readonly HostAdapter[] {
-  return adapters.filter(({ base }) => isVersionMeant(packages, base, item));
+  return adapters.filter(({ base }) => {
+    const alias = aliases.get(base);
+    return isVersionMeant(packages, alias === undefined ? base : fullReference(alias), item);
+  });
 }
 
 function requireAdapter(base: string, adapter: string, adapters: readonly HostAdapter[]): void {

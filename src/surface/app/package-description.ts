@@ -1,4 +1,5 @@
 import type { GgufDescription } from '../../core/format/gguf/gguf-description.ts';
+import { encodeShardName } from '../../core/format/gguf/gguf-shards.ts';
 import {
   inPathOrder,
   type PackageDescriptor,
@@ -39,4 +40,15 @@ export function describePackage({ model, files, ...facts }: PackageFacts): Packa
     protection: { sealed: false },
     files: inPathOrder(files),
   };
+}
+
+/** Named by us, so that the same weights give the same package whatever the publisher's file was called. */
+export function weightsFileName(
+  packageShortName: string,
+  quantization: string,
+  number: number,
+  count: number,
+): string {
+  const prefix = `${packageShortName}-${quantization.toLowerCase()}`;
+  return count === 1 ? `${prefix}.gguf` : encodeShardName({ prefix, number, count });
 }

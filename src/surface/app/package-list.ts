@@ -1,8 +1,16 @@
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import {
+  type ChannelContents,
+  noticesFor,
+  type VersionNotices,
+} from '../../core/format/channel-documents.ts';
 import { MANIFEST_BYTES_MAX, parseModelManifest } from '../../core/format/oci.ts';
+import type { HeldReason } from '../../features/updates/update-offer.ts';
 import type { Freehold } from './freehold.ts';
 import { type InstalledPackage, installedPackages, SIGNERS_ANNOTATION } from './installed-packages.ts';
 
-export interface PackageRow {
+export interface PackageRow extends VersionNotices {
   readonly name: string;
   readonly version: string;
   readonly variant: string;
@@ -13,21 +21,46 @@ export interface PackageRow {
   readonly sizeBytes: number;
   /** Carries a signature; whether it is a good one, verification says. */
   readonly isSigned: boolean;
+  /** Why a bare name does not mean it. */
+  readonly held?: HeldReason;
 }
 
 /** What is in the store, one row per variant. @throws STORE_CORRUPT */
-export async function listInstalled({ store }: Freehold): Promise<PackageRow[]> {
+export async function listInstalled(freehold: Freehold): Promise<PackageRow[]> {
+  const { store } = freehold;
+  const notices = await noticesByName(freehold);
   const rows: PackageRow[] = [];
   for (const item of installedPackages(await store.entries())) {
-    const { name, version, variant, quantization, contentDigest, manifestDigest } = item;
+    const { name, version, variant, quantization, contentDigest, manifestDigest, held } = item;
     const isSigned = item.entry.annotations?.[SIGNERS_ANNOTATION] !== undefined;
     const sizeBytes = await packageBytes(store, item);
-    rows.push({ name, version, variant, quantization, contentDigest, manifestDigest, sizeBytes, isSigned });
+    rows.push({
+      ...{ name, version, variant, quantization, contentDigest, manifestDigest, sizeBytes, isSigned },
+      ...(held === undefined ? {} : { held }),
+      ...noticesFor(notices.get(name), version),
+    });
   }
   return rows;
 }
 
-async function packageBytes(store: Freehold['store'], item: InstalledPackage): Promise<number> {
+/**
+ * What the publishers of packages said last, as it was verified then; no date is looked at, and no network. A list must not
+ * fail because such a file is damaged: `update check` says so.
+ */
+async function noticesByName(freehold: Freehold): Promise<ReadonlyMap<string, ChannelContents>> {
+  const notices = new Map<string, ChannelContents>();
+  // Most homes follow no channel, and `list` is what scripts call most often: TUF is read only where there is something.
+  if (!existsSync(path.join(freehold.home.path, 'channels'))) return notices;
+  const { channelStore, storedContents } = await import('./channel-refresh.ts');
+  for (const name of await channelStore(freehold).names()) {
+    const contents = await storedContents(freehold, name).catch(() => undefined);
+    if (contents !== undefined) notices.set(name, contents);
+  }
+  return notices;
+}
+
+/** Sum over all files; -1 when the manifest cannot be read. */
+export async function packageBytes(store: Freehold['store'], item: InstalledPackage): Promise<number> {
   try {
     const manifest = parseModelManifest(await store.blobs.readAll(item.manifestDigest, MANIFEST_BYTES_MAX));
     return manifest.layers.reduce((sum, layer) => sum + layer.size, 0);

@@ -188,11 +188,9 @@ export function withVariant(variants: readonly OciDescriptor[], entry: OciDescri
   const others = variants.filter((other) => other !== existing);
   if (existing === undefined) return [...others, entry];
   const { [FORMER_ANNOTATION]: former, [HELD_ANNOTATION]: held } = existing.annotations ?? {};
-  const annotations = {
-    ...entry.annotations,
-    ...(former === undefined ? {} : { [FORMER_ANNOTATION]: former }),
-  };
-  if (held === undefined) delete annotations[HELD_ANNOTATION];
+  const { [HELD_ANNOTATION]: reason, ...annotations } = entry.annotations ?? {};
+  if (former !== undefined) annotations[FORMER_ANNOTATION] = former;
+  if (held !== undefined && reason !== undefined) annotations[HELD_ANNOTATION] = reason;
   return [...others, { ...entry, annotations }];
 }
 

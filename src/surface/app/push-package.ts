@@ -171,6 +171,7 @@ async function pushVariant(
   const copied = await copyArtifact([source], place, manifest, {
     signal,
     progress,
+    label: fullReference(item),
     tag: variantTag(item),
     withReferrers: false,
     isDryRun,

@@ -1,7 +1,7 @@
 import { FreeholdError } from '../../core/base/errors.ts';
 import { shortName } from '../../core/base/ids.ts';
 import { type RegistryReference, registryReferenceText } from '../../core/base/registry-reference.ts';
-import { parseArtifactDocument } from '../../core/format/artifact-documents.ts';
+import { MANIFEST_TYPES, parseArtifactDocument } from '../../core/format/artifact-documents.ts';
 import type { ArtifactSource, ManifestDocument } from '../../core/format/artifact-place.ts';
 import type { OciDescriptor } from '../../core/format/oci.ts';
 import {
@@ -15,6 +15,9 @@ import { newestVersion } from '../../core/format/version-range.ts';
 import { documentVersion, listVersions } from '../../features/transfer/artifact-versions.ts';
 import { type FailoverOptions, readDocument } from '../../features/transfer/failover.ts';
 import type { ExpectedPackage } from './install-artifact.ts';
+
+/** Variants of one version; a hostile index must not cost more requests. */
+const VARIANTS_MAX = 64;
 
 /** A variant with its entry in the version's image index. */
 export interface ListedVariant extends VariantFacts {
@@ -55,7 +58,10 @@ export async function resolveArtifact(
   if (document.kind === 'manifest') {
     return { manifest: root, expect: { ...expect, variant: reference.variant }, choice: undefined };
   }
-  const choice = chooseListed(document.manifests, reference, machine);
+  const listed = await listVariants(sources, document.manifests, options);
+  // Not ours: whoever installs foreign artifacts looks into the index.
+  if (listed.length === 0) return { manifest: root, expect: {}, choice: undefined };
+  const choice = chooseListed(listed, reference, machine);
   const { entry, name } = choice.chosen;
   return {
     manifest: await readDocument(sources, { digest: entry.digest }, options),
@@ -64,22 +70,42 @@ export async function resolveArtifact(
   };
 }
 
+/** The variants that an index lists. What copy tools drop from an entry, the manifest still has: the same annotations. */
+async function listVariants(
+  sources: readonly ArtifactSource[],
+  entries: readonly OciDescriptor[],
+  options: FailoverOptions,
+): Promise<ListedVariant[]> {
+  const listed: ListedVariant[] = [];
+  for (const entry of entries.slice(0, VARIANTS_MAX)) {
+    const facts = variantFacts(entry) ?? (await manifestFacts(sources, entry, options));
+    if (facts !== undefined) listed.push({ ...facts, entry });
+  }
+  return listed;
+}
+
+async function manifestFacts(
+  sources: readonly ArtifactSource[],
+  entry: OciDescriptor,
+  options: FailoverOptions,
+): Promise<VariantFacts | undefined> {
+  if (!MANIFEST_TYPES.includes(entry.mediaType)) return undefined;
+  const { bytes, digest } = await readDocument(sources, { digest: entry.digest }, options);
+  return variantFacts({ ...entry, annotations: { ...parseArtifactDocument(bytes, digest).annotations } });
+}
+
 /** The variant that is named, or the one for this machine. @throws MODEL_NOT_FOUND naming those that there are */
 function chooseListed(
-  entries: readonly OciDescriptor[],
+  listed: readonly ListedVariant[],
   reference: RegistryReference,
   machine: MachineFacts,
 ): VariantChoice<ListedVariant> {
   const label = registryReferenceText(reference);
-  const listed = entries.flatMap((entry) => {
-    const facts = variantFacts(entry);
-    return facts === undefined ? [] : [{ ...facts, entry }];
-  });
   const { variant } = reference;
   const meant = variant === undefined ? listed : listed.filter(({ name }) => name === variant);
   if (meant.length === 0) {
     throw new FreeholdError('MODEL_NOT_FOUND', `${label} is not a variant of the package`, {
-      hint: `it has ${listed.map(({ name }) => name).join(', ') || 'none of ours: another tool made this index'}`,
+      hint: `it has ${listed.map(({ name }) => name).join(', ')}`,
     });
   }
   return chooseVariant(meant, machine, label);

@@ -13,7 +13,7 @@ import { encodePackage, type SignatureFile } from '../../core/format/modelpack.t
 import type { PackageDescriptor } from '../../core/format/package-descriptor.ts';
 import { readPackage, signedFiles } from '../../core/format/package-verification.ts';
 import type { Freehold } from './freehold.ts';
-import { fullReference, installedPackages, selectInstalled } from './installed-packages.ts';
+import { fullReference, HELD_ANNOTATION, installedPackages, selectInstalled } from './installed-packages.ts';
 import {
   updateVersions,
   type VersionChange,
@@ -51,7 +51,10 @@ export async function signPackages(
       const { descriptor, signatures } = await readPackage(store.blobs, item.manifestDigest);
       const written = await writeSigned(freehold, descriptor, signatures, key);
       const { name, version } = descriptor;
-      changes.push({ name, version, change: (variants) => withVariant(variants, written.entry) });
+      // What is held back does not come into use by being signed.
+      const held = item.held === undefined ? {} : { [HELD_ANNOTATION]: item.held };
+      const entry = { ...written.entry, annotations: { ...written.entry.annotations, ...held } };
+      changes.push({ name, version, change: (variants) => withVariant(variants, entry) });
       signed.push({
         reference: fullReference(item),
         contentDigest: written.contentDigest,

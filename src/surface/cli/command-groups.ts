@@ -10,7 +10,7 @@ const GROUPS: readonly { readonly verbs: readonly string[]; readonly load: () =>
     load: async () => (await import('./serve-commands.ts')).registerServeCommands,
   },
   {
-    verbs: ['catalog', 'install'],
+    verbs: ['catalog', 'install', 'pull'],
     load: async () => (await import('./catalog-commands.ts')).registerCatalogCommands,
   },
   {
@@ -18,8 +18,28 @@ const GROUPS: readonly { readonly verbs: readonly string[]; readonly load: () =>
     load: async () => (await import('./package-commands.ts')).registerPackageCommands,
   },
   {
+    verbs: ['push'],
+    load: async () => (await import('./registry-commands.ts')).registerRegistryCommands,
+  },
+  {
     verbs: ['sign', 'verify', 'key', 'trust'],
     load: async () => (await import('./trust-commands.ts')).registerTrustCommands,
+  },
+  {
+    verbs: ['add', 'lock'],
+    load: async () => (await import('./lock-commands.ts')).registerLockCommands,
+  },
+  {
+    verbs: ['diff'],
+    load: async () => (await import('./diff-commands.ts')).registerDiffCommands,
+  },
+  {
+    verbs: ['archive', 'mirror'],
+    load: async () => (await import('./archive-commands.ts')).registerArchiveCommands,
+  },
+  {
+    verbs: ['update', 'channel'],
+    load: async () => (await import('./update-commands.ts')).registerUpdateCommands,
   },
   {
     verbs: ['list', 'remove', 'check', 'gc'],

@@ -2,8 +2,9 @@ import type { Command } from 'commander';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { parseReference } from '../../core/base/reference.ts';
 import type { RepositoryName } from '../../core/base/registry-reference.ts';
+import type { ArtifactPlace } from '../../core/format/artifact-place.ts';
 import type { VariantChoice, VariantVerdict } from '../../core/format/variant-choice.ts';
-import type { AddAction } from './program.ts';
+import type { AddAction, CommandContext } from './program.ts';
 import { formatBytes, harmless, type Terminal } from './terminal.ts';
 
 interface PushFlags {
@@ -12,9 +13,10 @@ interface PushFlags {
   readonly dryRun?: boolean;
   readonly chunkMaps: boolean;
   readonly plainHttp?: boolean;
+  readonly repair?: boolean;
 }
 
-/** `push`, `pull`. */
+/** `push`. */
 export function registerRegistryCommands(program: Command, add: AddAction): void {
   add(
     program
@@ -25,6 +27,7 @@ export function registerRegistryCommands(program: Command, add: AddAction): void
       .option('--replace', 'put other content in the place of what the registry has under this version')
       .option('--no-chunk-maps', 'leave out what lets updates fetch only what changed')
       .option('--plain-http', 'a registry without TLS, not on this machine')
+      .option('--repair', 'send again what the registry lost, then check that everything is there')
       .option('--dry-run', 'say what would be sent')
       .description('send a signed package to a registry: what it lacks, and nothing else'),
     async ({ freehold, terminal, progress, signal }, [text = '', target = ''], flags: PushFlags) => {
@@ -54,9 +57,33 @@ export function registerRegistryCommands(program: Command, add: AddAction): void
         `${verb} ${formatBytes(report.writtenBytes)}; ${formatBytes(report.presentBytes)} were there`,
       ];
       terminal.result(report, lines.map(harmless).join('\n'));
-      return 0;
+      if (flags.repair !== true || flags.dryRun === true) return 0;
+      return checkRepository({ freehold, terminal, signal }, target, flags.plainHttp === true);
     },
   );
+}
+
+/** `freehold check --remote`. @returns the exit code */
+export async function checkRepository(
+  { freehold, terminal, signal }: Pick<CommandContext, 'freehold' | 'terminal' | 'signal'>,
+  text: string,
+  plainHttp: boolean,
+): Promise<number> {
+  const { checkRemote } = await import('../app/check-remote.ts');
+  const { withRepository } = await import('../app/registry-places.ts');
+  const name = parseRepository(text);
+  const work = (place: ArtifactPlace) => checkRemote(place, signal);
+  const report = await withRepository(freehold, name, work, { plainHttp });
+  const { tags, documents, blobs, problems } = report;
+  const lines = [
+    ...problems.map((problem) => `${terminal.paint('bad', 'missing')} ${harmless(problem)}`),
+    `${tags} tags, ${documents} documents, ${blobs} blobs: ` +
+      (problems.length === 0
+        ? 'all there'
+        : `${problems.length} problems; freehold push --repair sends them again`),
+  ];
+  terminal.result(report, lines.join('\n'));
+  return problems.length === 0 ? 0 : 4;
 }
 
 /** `oci://HOST/NAME`: the tags follow from the package. @throws REFERENCE_INVALID */

@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import path from 'node:path';
 import { text as readText } from 'node:stream/consumers';
 import { type Command, Option } from 'commander';
 import type { GenerateRequest, LoadedModel } from '../../core/base/engine-port.ts';
@@ -11,7 +13,8 @@ import { chatPrompt, streamAnswer, usageText } from './answer.ts';
 import { Chat } from './chat.ts';
 import { collect, duration, integer, number } from './option-values.ts';
 import type { AddAction, CommandContext } from './program.ts';
-import { type ListenOptions, logTo, serveUntilStopped } from './serve.ts';
+import { LISTEN_DEFAULT, type ListenOptions, logTo, serveUntilStopped } from './serve.ts';
+import { harmless } from './terminal.ts';
 import { runUp } from './up.ts';
 
 interface EngineOptions {
@@ -79,13 +82,15 @@ export function registerServeCommands(program: Command, add: AddAction): void {
       .option('--pin <model>', 'load it at the start and never unload it (may be repeated)', collect)
       .description('serve every installed model behind one OpenAI-compatible endpoint'),
     async (context, _args, options: ServingOptions) => {
+      const { listen, ...app } = await appOptions(context);
       const host = createModelHost(context.freehold, {
         ...servingOptions(options),
+        ...app,
         log: logTo(context.terminal),
       });
       try {
         await host.start();
-        return await serveUntilStopped(context, host, options, (url) =>
+        return await serveUntilStopped(context, host, { ...listen, ...options }, (url) =>
           context.terminal.result(
             { kind: 'serving', url: `${url}/v1` },
             `serving ${url}/v1 (OpenAI-compatible); Ctrl-C stops`,
@@ -163,7 +168,7 @@ function withServingOptions(command: Command): Command {
 
 function withListenOptions(command: Command): Command {
   return command
-    .option('--listen <address>', 'loopback address and port', '127.0.0.1:8484')
+    .option('--listen <address>', `loopback address and port (default: ${LISTEN_DEFAULT})`)
     .option('--allow-host <name>', 'a further Host header to answer to (may be repeated)', collect);
 }
 
@@ -188,6 +193,19 @@ function hostOptions(options: EngineOptions): HostOptions {
   };
 }
 
+/** What the application in this folder adds: the keys of its models as names, and where it wants the server. */
+async function appOptions({
+  terminal,
+}: CommandContext): Promise<Pick<HostOptions, 'aliases'> & { listen?: ListenOptions }> {
+  const folder = process.cwd();
+  // Its YAML parser takes a tenth of a start, and most folders have none.
+  if (!existsSync(path.join(folder, 'freehold.yaml'))) return {};
+  const { openAppServing } = await import('../app/app-serving.ts');
+  const { aliases, listen, remarks } = await openAppServing(folder, logTo(terminal));
+  for (const remark of remarks) terminal.note(`note: ${harmless(remark)}`);
+  return { aliases, ...(listen === undefined ? {} : { listen: { listen } }) };
+}
+
 async function runModel(
   context: CommandContext,
   [name = '', ...words]: readonly string[],
@@ -195,8 +213,10 @@ async function runModel(
 ): Promise<number> {
   const { terminal, freehold, signal } = context;
   // One person asks one question after the other, and may think about the next one for as long as he likes.
+  const { listen: _, ...app } = await appOptions(context);
   const host = createModelHost(freehold, {
     ...hostOptions(options),
+    ...app,
     parallelRequests: 1,
     keepAliveMs: Number.POSITIVE_INFINITY,
   });

@@ -3,8 +3,10 @@ import type { LocalModelHost } from '../app/model-host.ts';
 import type { CommandContext } from './program.ts';
 import { harmless, type Terminal } from './terminal.ts';
 
+export const LISTEN_DEFAULT = '127.0.0.1:8484';
+
 export interface ListenOptions {
-  readonly listen: string;
+  readonly listen?: string;
   readonly allowHost?: string[];
 }
 
@@ -22,7 +24,7 @@ export async function serveUntilStopped(
   const { serveHost } = await import('../server/serve-host.ts');
   const server = await serveHost({
     host,
-    listen: options.listen,
+    listen: options.listen ?? LISTEN_DEFAULT,
     allowedHosts: options.allowHost ?? [],
     log: logTo(terminal),
   });

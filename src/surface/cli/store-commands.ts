@@ -3,11 +3,14 @@ import { fullReference } from '../app/installed-packages.ts';
 import { listInstalled } from '../app/package-list.ts';
 import type { AddAction } from './program.ts';
 import { formatBytes, harmless, shortDigest, table } from './terminal.ts';
+import { noticeLines } from './version-notices.ts';
 
 /** `list`, `remove`, `check`, `gc`. */
 export function registerStoreCommands(program: Command, add: AddAction): void {
   add(program.command('list').description('installed packages'), async ({ freehold, terminal }) => {
     const packages = await listInstalled(freehold);
+    const isHeldShown = packages.some(({ held }) => held !== undefined);
+    const header = ['NAME', 'VERSION', 'VARIANT', 'SIZE', 'SIGNED', 'CONTENT'];
     const rows = packages.map((item) => [
       item.name,
       item.version,
@@ -15,12 +18,14 @@ export function registerStoreCommands(program: Command, add: AddAction): void {
       formatBytes(item.sizeBytes),
       item.isSigned ? 'yes' : 'no',
       shortDigest(item.contentDigest),
+      ...(isHeldShown ? [item.held ?? ''] : []),
     ]);
+    const notices = packages.flatMap((item) => noticeLines(terminal, fullReference(item), item));
     const text =
       rows.length === 0
         ? `nothing is installed: freehold install catalog:${await starterName()}`
-        : table(terminal, ['NAME', 'VERSION', 'VARIANT', 'SIZE', 'SIGNED', 'CONTENT'], rows);
-    terminal.result(packages, text);
+        : table(terminal, isHeldShown ? [...header, 'HELD BACK'] : header, rows);
+    terminal.result(packages, [text, ...notices].join('\n'));
     return 0;
   });
 
@@ -46,8 +51,19 @@ export function registerStoreCommands(program: Command, add: AddAction): void {
   );
 
   add(
-    program.command('check').description('hash every byte in the store again and verify every signature'),
-    async ({ freehold, terminal, signal }) => {
+    program
+      .command('check')
+      .option(
+        '--remote <repository>',
+        'oci://HOST/NAME: ask a registry for everything that its tags refer to',
+      )
+      .option('--plain-http', 'with --remote: a registry without TLS, not on this machine')
+      .description('hash every byte in the store again and verify every signature'),
+    async ({ freehold, terminal, signal }, _args, options: { remote?: string; plainHttp?: boolean }) => {
+      if (options.remote !== undefined) {
+        const { checkRepository } = await import('./registry-commands.ts');
+        return checkRepository({ freehold, terminal, signal }, options.remote, options.plainHttp === true);
+      }
       const { checkStore } = await storeUpkeep();
       const report = await checkStore(freehold, signal);
       terminal.result(

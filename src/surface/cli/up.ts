@@ -21,7 +21,7 @@ export async function runUp(
   options: ListenOptions,
 ): Promise<number> {
   const { terminal, freehold, signal, progress } = context;
-  const installed = await installAsking(context, `catalog:${STARTER_NAME}`, false);
+  const installed = await installAsking(context, `catalog:${STARTER_NAME}`, {});
   progress.clear();
   const reference = fullReference(installed);
   terminal.note(
