@@ -20,6 +20,7 @@ import { verifyReference } from '../../src/surface/app/verify-package.ts';
 import { seededRandom } from '../fixtures/random.ts';
 import { tinyModelContent } from '../fixtures/tiny-model.ts';
 import { writeTinyProject } from '../fixtures/tiny-package.ts';
+import { TRANSFER_OPERATIONS } from './transfer-operations.ts';
 import { UPDATE_OPERATIONS } from './update-operations.ts';
 
 /** An operation of the product, and what it starts from. */
@@ -287,6 +288,7 @@ export const CRASH_OPERATIONS: readonly CrashOperation[] = [
     },
   },
   ...UPDATE_OPERATIONS,
+  ...TRANSFER_OPERATIONS,
 ];
 
 /** Its child writes as well, which no recorder in this process sees: it can be killed, but not replayed. */

@@ -5,6 +5,8 @@ import { describeIssues, digestSchema } from './oci.ts';
 
 /** FAT32 holds files up to 4 GiB − 1 byte. */
 export const FAT_FILE_BYTES_MAX = 2 ** 32 - 1;
+/** What to do where a file system holds no larger file. */
+export const SPLIT_HINT = '--part-size 4GiB-1 splits the archive into files that FAT32 holds';
 /** Three digits in the name. */
 export const PARTS_MAX = 999;
 /** Smaller parts are a mistyped unit. */

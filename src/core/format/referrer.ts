@@ -19,13 +19,14 @@ export const BUNDLE_ARTIFACT_TYPE = 'application/vnd.dev.sigstore.bundle.v0.3+js
 /**
  * A manifest of something that is no image (OCI image specification 1.1, "Guidelines for Artifact Usage"): a type, layers,
  * the empty config.
- * @param subject what it says something about, which makes it a referrer of that
+ * @param more `subject`: what it says something about, which makes it a referrer of that
  */
 export function artifactManifest(
   artifactType: string,
   layers: readonly OciDescriptor[],
-  subject?: ManifestDocument,
+  more: { readonly subject?: ManifestDocument; readonly annotations?: Record<string, string> } = {},
 ): ManifestDocument {
+  const { subject, annotations } = more;
   const bytes = encodeJson({
     schemaVersion: 2,
     mediaType: MEDIA_TYPE.manifest,
@@ -37,6 +38,7 @@ export function artifactManifest(
       : {
           subject: { mediaType: subject.mediaType, digest: subject.digest, size: subject.bytes.length },
         }),
+    ...(annotations === undefined ? {} : { annotations }),
   });
   return { bytes, digest: Digest.of(bytes), mediaType: MEDIA_TYPE.manifest };
 }

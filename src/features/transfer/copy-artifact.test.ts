@@ -38,7 +38,9 @@ async function filledPlace() {
     shared,
     await putBlob(place, Buffer.from('second')),
   ]);
-  const referrer = artifactManifest('application/x-note', [await putBlob(place, Buffer.from('note'))], first);
+  const referrer = artifactManifest('application/x-note', [await putBlob(place, Buffer.from('note'))], {
+    subject: first,
+  });
   for (const document of [first, second, referrer]) await place.putManifest(document, undefined, never());
   const index = manifestDocument(
     encodeJson({

@@ -1,8 +1,13 @@
 import { collectBytes } from '../../core/base/byte-source.ts';
 import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
-import { parseArtifactDocument } from '../../core/format/artifact-documents.ts';
-import type { ArtifactSource, BlobReference, ManifestDocument } from '../../core/format/artifact-place.ts';
+import { DOCUMENT_BYTES_MAX, parseArtifactDocument } from '../../core/format/artifact-documents.ts';
+import type {
+  ArtifactPlace,
+  ArtifactSource,
+  BlobReference,
+  ManifestDocument,
+} from '../../core/format/artifact-place.ts';
 import {
   CHUNK_MAP_BYTES_MAX,
   CHUNK_MAP_TYPE,
@@ -14,6 +19,7 @@ import {
 } from '../../core/format/chunk-map.ts';
 import { MEDIA_TYPE, type OciDescriptor } from '../../core/format/oci.ts';
 import { artifactManifest, EMPTY_CONFIG_BLOB, EMPTY_CONFIG_BYTES } from '../../core/format/referrer.ts';
+import { copyArtifact } from './copy-artifact.ts';
 
 // For `push`: `makeChunkMaps(source, manifest, signal)` after the blobs; put its blobs, then its manifest (no tag).
 // For `pull`: `delta.ts`.
@@ -56,7 +62,7 @@ export async function makeChunkMaps(
     layers.push({ mediaType: CHUNK_MAP_TYPE, digest, size: bytes.length, annotations });
   }
   if (layers.length === 0) return undefined;
-  return { manifest: artifactManifest(CHUNK_MAP_TYPE, layers, manifest), blobs };
+  return { manifest: artifactManifest(CHUNK_MAP_TYPE, layers, { subject: manifest }), blobs };
 }
 
 /** The blobs of a variant that have maps: weights, the large ones, each once. */
@@ -123,4 +129,41 @@ async function readChunkMap(
   const reference = { digest: layer.digest, sizeBytes: layer.size };
   const bytes = await collectBytes(source.blob(reference, { startBytes: 0 }, signal), layer.size);
   return parseChunkMap(bytes, blob);
+}
+
+/**
+ * Keeps the chunk maps of a variant beside it, so that the next update need not read all of its bytes to find them.
+ * Whatever goes wrong is no loss: they are made anew when they are needed.
+ */
+export async function keepChunkMaps(
+  sources: readonly ArtifactSource[],
+  place: ArtifactPlace,
+  manifest: Digest,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const source of sources) {
+    const referrers = await orNone(() => source.referrers(manifest, signal), signal);
+    const maps = (referrers ?? []).filter(({ artifactType }) => artifactType === CHUNK_MAP_TYPE);
+    for (const { digest, size } of maps.slice(0, MAP_REFERRERS_MAX)) {
+      if (size > DOCUMENT_BYTES_MAX || (await place.hasManifest(digest, signal))) continue;
+      await orNone(() => keepChunkMap(source, place, digest, signal), signal);
+    }
+    if (maps.length > 0) return;
+  }
+}
+
+async function keepChunkMap(
+  source: ArtifactSource,
+  place: ArtifactPlace,
+  digest: Digest,
+  signal: AbortSignal,
+): Promise<void> {
+  const document = await source.manifest({ digest }, signal);
+  if (document === undefined) return;
+  const { layers, config } = parseArtifactDocument(document.bytes, digest);
+  const blobs = [...layers, ...(config === undefined ? [] : [config])];
+  // Unsigned: a false one must not fill the disk.
+  const totalBytes = blobs.reduce((sum, { size }) => sum + size, 0);
+  if (totalBytes <= CHUNK_MAP_BYTES_MAX)
+    await copyArtifact([source], place, document, { signal, withReferrers: false });
 }

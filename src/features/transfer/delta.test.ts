@@ -174,7 +174,11 @@ async function replaceMap({ remote }: Ground, change: (map: Buffer) => Buffer): 
   remote.blobs.set(digest, bytes);
   const annotations = { 'org.freehold.chunk-map.blob': blobOf(V2).digest };
   const layer = { mediaType: CHUNK_MAP_TYPE, digest, size: sizeBytes, annotations };
-  await remote.putManifest(artifactManifest(CHUNK_MAP_TYPE, [layer], manifest), undefined, signal);
+  await remote.putManifest(
+    artifactManifest(CHUNK_MAP_TYPE, [layer], { subject: manifest }),
+    undefined,
+    signal,
+  );
 }
 
 test('a map that says that the old bytes are the new ones: the digest of the whole catches it, and it is pulled whole', async () => {
@@ -224,7 +228,11 @@ test('one false referrer does not hide the right map', async () => {
   const right = [...ground.remote.manifests.entries()].filter(([digest]) => digest !== manifest.digest);
   for (const [digest] of right) ground.remote.manifests.delete(digest);
   const layer = { mediaType: CHUNK_MAP_TYPE, digest: EMPTY_CONFIG_BLOB.digest, size: 2 };
-  await ground.remote.putManifest(artifactManifest(CHUNK_MAP_TYPE, [layer], manifest), undefined, signal);
+  await ground.remote.putManifest(
+    artifactManifest(CHUNK_MAP_TYPE, [layer], { subject: manifest }),
+    undefined,
+    signal,
+  );
   for (const [digest, document] of right) ground.remote.manifests.set(digest, document);
   assert.ok(await ground.delta.open(blobOf(V2), ground.source, signal));
 });

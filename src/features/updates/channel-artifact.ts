@@ -7,13 +7,12 @@ import type { ArtifactPlace, ArtifactSource, ManifestDocument } from '../../core
 import {
   ANNOTATION,
   describeIssues,
-  encodeJson,
   JSON_DEPTH_MAX,
   MANIFEST_BYTES_MAX,
-  MEDIA_TYPE,
   type OciDescriptor,
   ociDescriptorSchema,
 } from '../../core/format/oci.ts';
+import { artifactManifest, EMPTY_CONFIG_BYTES } from '../../core/format/referrer.ts';
 import {
   type ChannelFileSource,
   type ChannelFiles,
@@ -28,9 +27,6 @@ export const CHANNELS_ARTIFACT_TYPE = 'application/vnd.freehold.channels.v1';
 const METADATA_MEDIA_TYPE = 'application/vnd.freehold.channels.metadata.v1+json';
 /** What they vouch for: channels, advisories, withdrawn versions. */
 const DOCUMENT_MEDIA_TYPE = 'application/vnd.freehold.channels.document.v1+json';
-const EMPTY_MEDIA_TYPE = 'application/vnd.oci.empty.v1+json';
-/** OCI image specification 1.1, "Guidance for an empty descriptor". */
-const EMPTY = Buffer.from('{}');
 /** 256 roots, as many documents as may be, and three more. */
 const LAYERS_MAX = 450;
 
@@ -137,18 +133,12 @@ export interface EncodedChannels {
 /** A pure function of the files: the same channels have the same digest everywhere. */
 export function encodeChannelArtifact(files: ChannelFiles, name: string): EncodedChannels {
   const titles = [...files.keys()].sort();
-  const layers = titles.map((title) => descriptorOf(files.get(title) ?? EMPTY, mediaTypeOf(title), title));
-  const bytes = encodeJson({
-    schemaVersion: 2,
-    mediaType: MEDIA_TYPE.manifest,
-    artifactType: CHANNELS_ARTIFACT_TYPE,
-    config: descriptorOf(EMPTY, EMPTY_MEDIA_TYPE),
-    layers,
-    annotations: { [ANNOTATION.name]: name },
-  });
+  const layers = titles.map((title) =>
+    descriptorOf(files.get(title) ?? EMPTY_CONFIG_BYTES, mediaTypeOf(title), title),
+  );
   return {
-    manifest: { bytes, digest: Digest.of(bytes), mediaType: MEDIA_TYPE.manifest },
-    blobs: [EMPTY, ...titles.map((title) => files.get(title) ?? EMPTY)],
+    manifest: artifactManifest(CHANNELS_ARTIFACT_TYPE, layers, { annotations: { [ANNOTATION.name]: name } }),
+    blobs: [EMPTY_CONFIG_BYTES, ...titles.map((title) => files.get(title) ?? EMPTY_CONFIG_BYTES)],
   };
 }
 

@@ -8,6 +8,7 @@ import {
   partName,
   partSizes,
   partsListName,
+  SPLIT_HINT,
 } from '../../core/format/archive-parts.ts';
 import {
   encodeTarHeader,
@@ -154,7 +155,7 @@ async function requireRoom(
       'DISK_FULL',
       `${folder} is a FAT file system, which holds files up to 4 GiB - 1`,
       {
-        hint: '--part-size 4GiB-1 splits the archive',
+        hint: SPLIT_HINT,
         detail: { bytes: largest, bytesMax: FAT_FILE_BYTES_MAX },
       },
     );

@@ -3,9 +3,10 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { Digest } from '../../core/base/digest.ts';
-import type { ArchivePart } from '../../core/format/archive-parts.ts';
+import { FreeholdError } from '../../core/base/errors.ts';
+import { type ArchivePart, SPLIT_HINT } from '../../core/format/archive-parts.ts';
 import { syncFolder } from '../files/folder.ts';
-import { systemRefusal } from '../files/system-refusal.ts';
+import { isSystemError, systemRefusal } from '../files/system-refusal.ts';
 
 export type WrittenPart = ArchivePart;
 
@@ -122,6 +123,11 @@ async function onPart<T>(file: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    throw systemRefusal(error, 'write', file) ?? error;
+    if (!isSystemError(error, 'EFBIG')) throw systemRefusal(error, 'write', file) ?? error;
+    throw new FreeholdError('DISK_FULL', `the file system holds no file as large as ${file}`, {
+      cause: error,
+      hint: SPLIT_HINT,
+      detail: { path: file },
+    });
   }
 }

@@ -87,6 +87,8 @@ fail() {
 [ $# -ge 1 ] || fail 'usage: sh restore.sh ARCHIVE.tar [options]' 2
 archive=$1
 shift
+# Of a split archive any part may be named.
+case $archive in *.tar.[0-9][0-9][0-9] | *.tar.parts.json) archive=\${archive%.tar.*}.tar ;; esac
 program=\${FREEHOLD_PROGRAM:-$PWD/${PROGRAM_FOLDER}}
 
 [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || fail 'this archive holds Freehold for Linux on x86-64' 7

@@ -90,7 +90,7 @@ async function* readOnce(
     attemptsMax: 1,
   });
   try {
-    const start = await startOf(response, order, wantsRange ? position : 0);
+    const start = await startOf(response, order, position, wantsRange);
     yield* slice(response, start.skipBytes, endBytes - position, start.announcedBytes, blob);
   } finally {
     response.abandon();
@@ -105,7 +105,12 @@ interface AnswerStart {
 }
 
 /** @throws unless the body is the blob, or the part of it that was asked for */
-async function startOf(response: FileResponse, order: DownloadOrder, position: number): Promise<AnswerStart> {
+async function startOf(
+  response: FileResponse,
+  order: DownloadOrder,
+  position: number,
+  wantsRange: boolean,
+): Promise<AnswerStart> {
   const { blob, label } = order;
   const { status } = response;
   const coding = response.header('content-encoding') ?? 'identity';
@@ -120,7 +125,7 @@ async function startOf(response: FileResponse, order: DownloadOrder, position: n
   if (status === 206) {
     const range = parseContentRange(response.header('content-range'));
     requireSize(range?.totalBytes, order);
-    if (range === undefined || range.startBytes !== position) {
+    if (!wantsRange || range?.startBytes !== position) {
       throw new WrongRange('the server answers with another range than it was asked for');
     }
     return { skipBytes: 0, announcedBytes: range.endBytes - range.startBytes + 1 };

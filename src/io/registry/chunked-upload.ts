@@ -104,7 +104,9 @@ export class ChunkedUpload {
   async #takeUp(kept: string): Promise<void> {
     const { connection, record } = this.#order;
     try {
-      this.#session = { location: connection.ownLocation(kept, connection.origin), chunkBytesMin: 0 };
+      const location = URL.parse(kept, connection.origin.href);
+      if (location?.origin !== connection.origin.origin) throw new LostUpload();
+      this.#session = { location, chunkBytesMin: 0 };
       this.#hasForeignBytes = true;
       await this.#ask();
     } catch (error) {

@@ -61,6 +61,8 @@ function runHelper(
   const child = spawn(program, ['get'], { stdio: ['pipe', 'pipe', 'ignore'], env: { ...environment } });
   const stop = (error: unknown) => {
     child.kill('SIGKILL');
+    // A child of its own may go on writing.
+    child.stdout.destroy();
     reject(error);
   };
   const timer = setTimeout(

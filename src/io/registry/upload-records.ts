@@ -55,11 +55,12 @@ export async function withUploadRecord<Result>(
   try {
     return await withFileLock(lock, 'exclusive', 0, async () => {
       hasBegun = true;
-      const record = fileRecord(path.join(folder, `${key}.json`), name, digest);
-      const result = await work(record);
-      // Held still, and nobody waits for it: a further upload makes another.
-      await rm(lock, { force: true });
-      return result;
+      try {
+        return await work(fileRecord(path.join(folder, `${key}.json`), name, digest));
+      } finally {
+        // Held still, and nobody waits for it: a further upload makes another.
+        await rm(lock, { force: true });
+      }
     });
   } catch (error) {
     if (hasBegun || !(error instanceof FreeholdError) || error.code !== 'BUSY') throw error;

@@ -83,7 +83,7 @@ export async function readArchivePackages(
   const judge = new Judge(
     freehold,
     source,
-    await archiveTrust(freehold, archive, source, signal),
+    await readArchiveTrust(freehold, archive, signal),
     approved,
     signal,
   );
@@ -114,16 +114,15 @@ async function packageManifests(
   return found;
 }
 
-/** The archive's own `trust.yaml`; nothing of it is believed. */
-async function archiveTrust(
+/** The archive's own `trust.yaml`; nothing of it is believed. @throws ARCHIVE_INVALID */
+export async function readArchiveTrust(
   freehold: Freehold,
-  { layout }: Archive,
-  source: ArtifactSource,
+  { layout, source }: Archive,
   signal: AbortSignal,
 ): Promise<TrustPolicy> {
   const layer = layout.attachments.get(ARCHIVE_TRUST_PATH);
   if (layer === undefined) return { rules: [] };
-  const bytes = await readSmallBlob(freehold, [source], layer, TRUST_BYTES_MAX, signal);
+  const bytes = await readSmallBlob(freehold, [source()], layer, TRUST_BYTES_MAX, signal);
   try {
     return parseArchiveTrust(bytes, `${layout.label}: ${ARCHIVE_TRUST_PATH}`);
   } catch (error) {
@@ -268,11 +267,11 @@ export function requireNoneRefused(label: string, packages: readonly ArchivePack
   if (keys.size === 0) throw naming(first.descriptor, first.error);
   const names = [...new Set(refused.map(({ descriptor }) => descriptor.name))].join(', ');
   const shown = [...keys.values()].map(
-    ({ fingerprint, pattern }) => `\n  ${formatFingerprint(fingerprint)}  for ${pattern}`,
+    ({ fingerprint, pattern }) => `${formatFingerprint(fingerprint)} for ${pattern}`,
   );
   throw new FreeholdError(
     'SIGNER_UNTRUSTED',
-    `${label}: this home trusts no key for ${names}; the archive offers${shown.join('')}`,
+    `${label}: this home trusts no key for ${names}; the archive offers ${shown.join(', ')}`,
     {
       hint: 'compare with the publisher by another way than this archive, then repeat with --trust FINGERPRINT (or --trust-archive-keys for all of them)',
       detail: { names, fingerprints: [...keys.keys()].join(' ') },

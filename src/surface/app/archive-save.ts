@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Digest } from '../../core/base/digest.ts';
+import type { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { parseReference } from '../../core/base/reference.ts';
 import { SIGNATURE_PATHS } from '../../core/crypto/model-signing.ts';
@@ -22,8 +22,9 @@ import { blobName } from '../../core/format/archive-layout.ts';
 import { encodeArchiveTrust } from '../../core/format/archive-trust.ts';
 import { parseArtifactDocument } from '../../core/format/artifact-documents.ts';
 import type { ArtifactSource, ManifestDocument } from '../../core/format/artifact-place.ts';
-import { encodeJson, layerPath, MEDIA_TYPE, type OciDescriptor } from '../../core/format/oci.ts';
+import { layerPath, type OciDescriptor } from '../../core/format/oci.ts';
 import { DESCRIPTOR_PATH } from '../../core/format/package-descriptor.ts';
+import { artifactManifest, EMPTY_CONFIG, EMPTY_CONFIG_BYTES } from '../../core/format/referrer.ts';
 import { copyArtifact } from '../../features/transfer/copy-artifact.ts';
 import { CHANNELS_TAG, encodeChannelArtifact } from '../../features/updates/channel-artifact.ts';
 import { openArchive } from '../../io/archive/archive.ts';
@@ -46,7 +47,6 @@ import { FREEHOLD_VERSION } from './version.ts';
 const PROGRAM_ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 /** What the Node and the libraries in the archive are built for. */
 const PROGRAM_PLATFORM = 'linux-x64';
-const EMPTY_MEDIA_TYPE = 'application/vnd.oci.empty.v1+json';
 
 export interface SaveArchiveOptions {
   readonly signal: AbortSignal;
@@ -231,16 +231,10 @@ function addContents(
   );
 }
 
-/** An artifact of files (OCI image specification 1.1, "Guidelines for Artifact Usage"). */
+/** An artifact of files. */
 function artifactOf(artifactType: string, draft: ArchiveDraft, layers: OciDescriptor[]): ManifestDocument {
-  const bytes = encodeJson({
-    schemaVersion: 2,
-    mediaType: MEDIA_TYPE.manifest,
-    artifactType,
-    config: draft.addBytes(encodeJson({}), EMPTY_MEDIA_TYPE),
-    layers,
-  });
-  return { bytes, digest: Digest.of(bytes), mediaType: MEDIA_TYPE.manifest };
+  draft.addBytes(EMPTY_CONFIG_BYTES, EMPTY_CONFIG.mediaType);
+  return artifactManifest(artifactType, layers);
 }
 
 /** What verification reads is in every archive: documents, configs, descriptors and signatures. */

@@ -1,7 +1,12 @@
 import type { Digest } from '../../core/base/digest.ts';
 import { formatFingerprint } from '../../core/crypto/keys.ts';
 import { openArchive } from '../../io/archive/archive.ts';
-import { type ArchivePackage, readArchivePackages, referenceOf } from './archive-packages.ts';
+import {
+  type ArchivePackage,
+  readArchivePackages,
+  readArchiveTrust,
+  referenceOf,
+} from './archive-packages.ts';
 import type { Freehold } from './freehold.ts';
 import { firstSigner } from './verify-package.ts';
 
@@ -17,6 +22,8 @@ export interface ArchiveVerification {
   readonly id: Digest;
   readonly sizeBytes: number;
   readonly packages: readonly VerifiedArchivePackage[];
+  /** Keys that the archive offers; what they are worth, it cannot say. */
+  readonly keys: readonly { readonly pattern: string; readonly fingerprint: string }[];
   readonly hasProgram: boolean;
   /** Blobs that an earlier archive holds. */
   readonly leftOut: readonly {
@@ -54,10 +61,14 @@ export async function verifyArchive(
         isInStore: await freehold.store.blobs.has(blob.digest),
       });
     }
+    const { rules } = await readArchiveTrust(freehold, archive, signal);
     return {
       id: layout.id,
       sizeBytes: archive.sizeBytes,
       packages: packages.map(reportOf),
+      keys: rules.flatMap(({ pattern, keys }) =>
+        keys.map(({ fingerprint }) => ({ pattern, fingerprint: formatFingerprint(fingerprint) })),
+      ),
       hasProgram: layout.contents?.program !== undefined,
       leftOut,
     };

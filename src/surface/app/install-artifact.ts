@@ -19,9 +19,11 @@ import {
 } from '../../core/format/package-descriptor.ts';
 import { type VerifiedPackage, verifyPackage } from '../../core/format/package-verification.ts';
 import { BLOBS_AT_ONCE } from '../../features/transfer/copy-artifact.ts';
+import { keepChunkMaps } from '../../features/transfer/delta-maps.ts';
 import { fromAny } from '../../features/transfer/failover.ts';
 import { inParallel } from '../../features/transfer/parallel.ts';
 import { memoryBlobStore } from '../../io/store/memory-blob-store.ts';
+import { storePlace } from '../../io/store/store-place.ts';
 import { deltaBases, FileDownloads } from './file-downloads.ts';
 import type { Freehold } from './freehold.ts';
 import { type AddOptions, type InstallResult, installVerified } from './install-package.ts';
@@ -107,6 +109,8 @@ export async function installFromSource(
   const bring = (files: readonly PackageFile[]) =>
     inParallel(files, BLOBS_AT_ONCE, options.signal, (file, signal) => downloads.bring(file, signal));
   const installed = await installVerified(freehold, { verified, documents, bring }, options);
+  const place = storePlace(freehold.store, verified.descriptor.name);
+  await keepChunkMaps(sources, place, manifest.digest, options.signal);
   return { ...installed, transfer: downloads.transfer };
 }
 

@@ -42,7 +42,9 @@ export async function resolveModel(
   const { reference, text: from, variant, channel } = model;
   if (reference.kind !== 'registry') {
     const installed = await install(freehold, from, variant, options);
-    return { from, ...resolvedOf(installed, from) };
+    const resolved = resolvedOf(installed, from);
+    // What the installer calls the source of a file is a path of this machine.
+    return { from, ...resolved, ...(reference.kind === 'file' ? { source: from } : {}) };
   }
   const wanted = variant === undefined ? reference : { ...reference, variant };
   const resolved = await resolveInRegistry(freehold, wanted, options);
@@ -222,6 +224,8 @@ async function install(
   const result = await installReference(freehold, text, {
     isLicenseAccepted,
     signal,
+    // The name is part of the content, and a source by digest has none that it would follow from.
+    ...(locked?.name.startsWith('local/') === true ? { name: locked.name } : {}),
     expect: {
       ...(variant === undefined ? {} : { variant }),
       ...(locked === undefined ? {} : { contentDigest: locked.content }),

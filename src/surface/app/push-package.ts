@@ -193,7 +193,7 @@ async function pushSignatureReferrers(
   for (const { digest, size, annotations } of layers) {
     if (!/^model(?:\.[2-4])?\.sig$/.test(annotations?.[ANNOTATION.title] ?? '')) continue;
     const layer = { mediaType: BUNDLE_ARTIFACT_TYPE, digest, size };
-    await putReferrer(place, artifactManifest(BUNDLE_ARTIFACT_TYPE, [layer], manifest), signal);
+    await putReferrer(place, artifactManifest(BUNDLE_ARTIFACT_TYPE, [layer], { subject: manifest }), signal);
   }
 }
 

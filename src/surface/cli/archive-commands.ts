@@ -113,7 +113,7 @@ function registerVerify(archive: Command, add: AddAction): void {
 
 function verifiedText(
   terminal: Terminal,
-  { packages, sizeBytes, leftOut, hasProgram }: ArchiveVerification,
+  { packages, keys, sizeBytes, leftOut, hasProgram }: ArchiveVerification,
 ): string {
   const good = terminal.paint('good', 'whole');
   return [
@@ -123,6 +123,7 @@ function verifiedText(
         outcome === 'refused' ? terminal.paint('bad', 'NOT trusted') : terminal.paint('good', 'verified');
       return `${shown} ${reference}\n  ${harmless(remark)}`;
     }),
+    ...keys.map(({ pattern, fingerprint }) => `offers the key ${fingerprint} for ${pattern}`),
     ...(hasProgram ? ['has Freehold itself, for Linux x64 (restore.sh)'] : []),
     ...leftOut.map(
       ({ file, archive, isInStore }) =>

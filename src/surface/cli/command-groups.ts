@@ -10,8 +10,12 @@ const GROUPS: readonly { readonly verbs: readonly string[]; readonly load: () =>
     load: async () => (await import('./serve-commands.ts')).registerServeCommands,
   },
   {
-    verbs: ['catalog', 'install', 'pull'],
+    verbs: ['catalog'],
     load: async () => (await import('./catalog-commands.ts')).registerCatalogCommands,
+  },
+  {
+    verbs: ['install', 'pull'],
+    load: async () => (await import('./install-commands.ts')).registerInstallCommands,
   },
   {
     verbs: ['init', 'build', 'inspect', 'export'],

@@ -3,7 +3,7 @@ import { STARTER_NAME } from '../app/catalog.ts';
 import { fullReference } from '../app/installed-packages.ts';
 import { createModelHost, type HostOptions } from '../app/model-host.ts';
 import { streamAnswer, usageText } from './answer.ts';
-import { installAsking } from './catalog-commands.ts';
+import { installAsking } from './install-commands.ts';
 import type { CommandContext } from './program.ts';
 import { type ListenOptions, logTo, serveUntilStopped } from './serve.ts';
 
