@@ -23,6 +23,7 @@ import { listBenchmark } from './list.ts';
 import { describeMoment, threadCounts } from './machine.ts';
 import { findPeers, HOW_TO_BUILD_PEERS, type Peers } from './peers.ts';
 import { promptBenchmark } from './prompt.ts';
+import { pullBenchmark } from './pull.ts';
 import { type Section, spreadText, withSection } from './results-page.ts';
 import { streamsBenchmark } from './streams.ts';
 
@@ -35,6 +36,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   constrainedBenchmark,
   importBenchmark,
   listBenchmark,
+  pullBenchmark,
 ];
 const RESULTS = path.join(import.meta.dirname, 'RESULTS.md');
 /** Odd, so that the median is one of them. */

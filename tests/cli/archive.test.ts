@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
+import { PART_BYTES_MIN } from '../../src/core/format/archive-parts.ts';
 import { openFreehold } from '../../src/surface/app/freehold.ts';
-import { partSize } from '../../src/surface/cli/archive-commands.ts';
 import { freeholdInProcess, outcomeOf, temporaryFolder } from '../fixtures/freehold-home.ts';
 import { installTinyPackage } from '../fixtures/tiny-package.ts';
 
@@ -50,12 +50,4 @@ test('a package travels: save, verify, restore, and what each says', async (cont
   await rm(file);
   assert.equal(outcomeOf(await at(customer, 'archive', 'restore', file)), 'NOT_FOUND');
   assert.deepEqual((await readdir(folder)).sort(), ['customer', 'layout', 'project', 'publisher']);
-});
-
-test('sizes of parts, as file systems and mail servers have them', () => {
-  const sizes = ['4GiB-1', '700MB', '65536', '64KiB', '2GiB'].map(partSize);
-  assert.deepEqual(sizes, [4294967295, 700_000_000, 65_536, 65_536, 2 ** 31]);
-  for (const text of ['', '4G', '0', '1KiB', '4GiB-', '-1', '1e9', '4 GiB', '9999999GiB', 'GiB']) {
-    assert.throws(() => partSize(text), /a size of at least/, text);
-  }
 });

@@ -101,7 +101,10 @@ test('a file system that holds no file of this size says so, and parts fit', {
   const behind = ['prlimit', `--fsize=${8 << 20}`];
   const refused = startFreehold(context, args, { home, behind });
   assert.equal((await refused.ended()).code, 7, refused.stderr());
-  assert.match(refused.stderr(), /holds no file as large as .*\[DISK_FULL\]\n[^]*^hint: {2}--part-size 4GiB-1/m);
+  assert.match(
+    refused.stderr(),
+    /holds no file as large as .*\[DISK_FULL\]\n[^]*^hint: {2}--part-size 4GiB-1/m,
+  );
   assert.deepEqual(readdirSync(out), []);
   const split = startFreehold(context, [...args, '--part-size', '8MiB'], { home, behind });
   assert.equal((await split.ended()).code, 0, split.stderr());

@@ -22,6 +22,15 @@ const OWN_FAILURES: readonly ErrorCode[] = [
   'INTERNAL',
 ];
 
+/** Sources that failed in what every further question would need as well: asked last, and named to the user once. */
+const ailing = new WeakSet<ArtifactSource>();
+const AILMENTS: readonly ErrorCode[] = [
+  'NETWORK',
+  'AUTHENTICATION_FAILED',
+  'DIGEST_MISMATCH',
+  'SIZE_MISMATCH',
+];
+
 /**
  * Asks one source after the other until one does. A source that fails, lies or lacks something costs the attempt only.
  * @param what is wanted, for messages
@@ -34,13 +43,16 @@ export async function fromAny<T>(
   work: (source: ArtifactSource) => Promise<T>,
 ): Promise<T> {
   const failures: { source: string; error: FreeholdError }[] = [];
-  for (const source of sources) {
+  const isAiling = (source: ArtifactSource) => Number(ailing.has(source));
+  for (const source of sources.toSorted((left, right) => isAiling(left) - isAiling(right))) {
     try {
       return await work(source);
     } catch (error) {
       const isFinal = !(error instanceof FreeholdError) || OWN_FAILURES.includes(error.code);
       if (isFinal || signal.aborted || sources.length === 1) throw error;
       failures.push({ source: source.label, error });
+      if (ailing.has(source)) continue;
+      if (AILMENTS.includes(error.code)) ailing.add(source);
       progress({ kind: 'source-failed', label: what, source: source.label, reason: error.message });
     }
   }

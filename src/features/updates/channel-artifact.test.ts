@@ -80,6 +80,34 @@ describe('the artifact of channels', () => {
     assert.equal(manifestDocument(manifest.bytes).mediaType, manifest.mediaType);
   });
 
+  test('is refused in each layer that is altered, shortened, longer, or gone', async () => {
+    const files = published();
+    for (const spoil of [
+      (bytes: Buffer) => Buffer.from(bytes.toString().replace(/\d/, 'x')),
+      (bytes: Buffer) => bytes.subarray(1),
+      (bytes: Buffer) => Buffer.concat([bytes, bytes]),
+      () => undefined,
+    ]) {
+      const place = memoryPlace();
+      await pushChannels(place, files, PACKAGE, undefined, signal);
+      for (const [digest, bytes] of place.blobs) {
+        const spoiled = spoil(bytes);
+        if (spoiled === undefined) place.blobs.delete(digest);
+        else place.blobs.set(digest, spoiled);
+      }
+      const artifact = await openChannelArtifact(place, signal);
+      for (const title of files.keys()) {
+        await assert.rejects(artifact?.read(title, 1 << 20) ?? Promise.resolve(), {
+          code: 'CHANNEL_INVALID',
+        });
+      }
+      await assert.rejects(artifact?.read('1.root.json', 10) ?? Promise.resolve(), {
+        code: 'CHANNEL_INVALID',
+        message: /at most 10/,
+      });
+    }
+  });
+
   test('of two who publish at once, the second is told, and the same again is no quarrel', async () => {
     const files = published();
     const place = memoryPlace();

@@ -6,7 +6,7 @@ import type { BlobReference, PutBlobOptions, PutBlobOutcome } from '../../core/f
 import { withFileLock } from '../files/file-lock.ts';
 import { makeFolder, syncFolder } from '../files/folder.ts';
 import { openPartialFile, type PartialFile } from '../files/partial-file.ts';
-import { systemRefusal } from '../files/system-refusal.ts';
+import { onDisk } from './disk-access.ts';
 
 /** A blob is the same from wherever it comes: what one source began, any other continues. */
 const ANY_SOURCE = 'blob';
@@ -28,7 +28,7 @@ export async function writeBlobFile(order: BlobFile, options: PutBlobOptions): P
   const { signal } = options;
   signal.throwIfAborted();
   if (await isThere(file, blob)) return 'present';
-  await made(partials, () => makeFolder(partials, 0o755));
+  await onDisk('write', partials, () => makeFolder(partials, 0o755));
   const partialFile = path.join(partials, path.basename(file));
   const lock = `${partialFile}.lock`;
   const work = async (): Promise<PutBlobOutcome> => {
@@ -100,7 +100,7 @@ const isWrongContent = (error: unknown) =>
 /** Replaces a small file as one step, flushed. @throws DISK_FULL, PERMISSION_DENIED */
 export async function replaceFile(file: string, bytes: Uint8Array): Promise<void> {
   const temp = `${file}.${randomBytes(6).toString('hex')}.partial`;
-  await made(file, async () => {
+  await onDisk('write', file, async () => {
     try {
       const handle = await open(temp, 'wx', 0o644);
       try {
@@ -115,12 +115,4 @@ export async function replaceFile(file: string, bytes: Uint8Array): Promise<void
       await rm(temp, { force: true }).catch(() => {});
     }
   });
-}
-
-async function made<T>(file: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    throw systemRefusal(error, 'write', file) ?? error;
-  }
 }

@@ -23,6 +23,7 @@ import { ANNOTATION, encodeJson, MEDIA_TYPE, type OciDescriptor } from '../../co
 import { withFileLock } from '../files/file-lock.ts';
 import { makeFolder } from '../files/folder.ts';
 import { isSystemError, systemRefusal } from '../files/system-refusal.ts';
+import { onDisk } from './disk-access.ts';
 import { replaceFile, writeBlobFile } from './layout-blob.ts';
 import { type LayoutContent, layoutSource } from './layout-source.ts';
 
@@ -74,7 +75,7 @@ class Layout implements LayoutContent {
     if (!mayCreate) {
       throw new FreeholdError('NOT_FOUND', `${this.folder} is no OCI image layout: it has no ${LAYOUT_FILE}`);
     }
-    await onDisk(this.folder, () => makeFolder(this.#path('blobs', 'sha256'), 0o755));
+    await onDisk('write', this.folder, () => makeFolder(this.#path('blobs', 'sha256'), 0o755));
     if ((await readSmall(this.#path(INDEX_FILE), DOCUMENT_BYTES_MAX)) === undefined) {
       const index = encodeJson({ schemaVersion: 2, mediaType: MEDIA_TYPE.index, manifests: [] });
       await replaceFile(this.#path(INDEX_FILE), index);
@@ -223,18 +224,10 @@ async function readSmall(file: string, bytesMax: number): Promise<Buffer | undef
   if (!found.isFile() || found.size > bytesMax) {
     throw new FreeholdError('ARCHIVE_INVALID', `${file} is not a plain file of at most ${bytesMax} bytes`);
   }
-  const handle = await onDisk(file, () => open(file));
+  const handle = await onDisk('read', file, () => open(file));
   try {
     return await readFile(handle);
   } finally {
     await handle.close();
-  }
-}
-
-async function onDisk<T>(file: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    throw systemRefusal(error, 'read', file) ?? error;
   }
 }

@@ -6,7 +6,8 @@ import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { type ArchivePart, SPLIT_HINT } from '../../core/format/archive-parts.ts';
 import { syncFolder } from '../files/folder.ts';
-import { isSystemError, systemRefusal } from '../files/system-refusal.ts';
+import { isSystemError } from '../files/system-refusal.ts';
+import { onDisk } from './disk-access.ts';
 
 export type WrittenPart = ArchivePart;
 
@@ -120,14 +121,14 @@ async function writeAll(handle: FileHandle | undefined, bytes: Uint8Array): Prom
 }
 
 async function onPart<T>(file: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (!isSystemError(error, 'EFBIG')) throw systemRefusal(error, 'write', file) ?? error;
-    throw new FreeholdError('DISK_FULL', `the file system holds no file as large as ${file}`, {
-      cause: error,
-      hint: SPLIT_HINT,
-      detail: { path: file },
-    });
-  }
+  return onDisk('write', file, () =>
+    work().catch((error: unknown) => {
+      if (!isSystemError(error, 'EFBIG')) throw error;
+      throw new FreeholdError('DISK_FULL', `the file system holds no file as large as ${file}`, {
+        cause: error,
+        hint: SPLIT_HINT,
+        detail: { path: file },
+      });
+    }),
+  );
 }

@@ -19,6 +19,9 @@ export class TransferError extends FreeholdError {
   }
 }
 
+const CERTIFICATE_HINT =
+  'for a certificate authority of your own set NODE_EXTRA_CA_CERTS=FILE.pem; for one registry, ca: FILE.pem in mirrors.yaml';
+
 /** Errors of TCP and of undici that mean: there was a connection, and it ended too soon. */
 const BROKEN = new Set(['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET']);
 
@@ -30,9 +33,7 @@ export function requestFault(error: unknown, url: URL): FreeholdError {
   const isCertificate = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY/.test(code);
   return new ConnectError('NETWORK', `${url.host}: ${faultText(error)}`, {
     cause: error,
-    ...(isCertificate
-      ? { hint: 'for a certificate authority of your own set NODE_EXTRA_CA_CERTS=FILE.pem' }
-      : {}),
+    ...(isCertificate ? { hint: CERTIFICATE_HINT } : {}),
   });
 }
 

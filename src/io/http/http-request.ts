@@ -7,9 +7,6 @@ import { isLoopbackHost } from '../../core/base/loopback.ts';
 import { type FetchLimits, REDIRECTS_MAX } from './fetch-limits.ts';
 import { bodyFault, requestFault } from './http-failures.ts';
 
-export { type Environment, openConnections } from './http-connections.ts';
-export { ConnectError, TransferError } from './http-failures.ts';
-
 export type HttpMethod = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 
 /** One request, without what follows from its answer. */

@@ -179,7 +179,7 @@ export class Authentication {
       throw authenticationFault(
         host,
         `${host} sends for tokens to another host, ${url.host}: nothing was sent there`,
-        `if ${url.host} belongs to it, write tokenRealms: [${url.host}] for ${host} under registries: in mirrors.yaml`,
+        `if ${url.host} belongs to it, say so in mirrors.yaml: registries: { ${host}: [{ place: ${host}, tokenRealms: [${url.host}] }] }`,
       );
     }
     // Own, over plain http: only what the registry itself is asked over, or credentials would go in the clear.

@@ -140,12 +140,13 @@ test('a burst of 5xx and 429 is waited out, as long as Retry-After says', async 
 test('a storm of 429 ends with an error that says so; one that asks for an hour ends at once', async (context) => {
   const { blob, proxy, place } = await behindProxy(context);
   proxy.fault = () => ({ kind: 'answer', status: 429 });
-  for (const work of [
-    readBlob(place, blob),
-    place.tags(anySignal()),
-    place.manifest({ tag: 'a' }, anySignal()),
-  ]) {
-    const error = await failureOf(work);
+  const requests = [
+    () => readBlob(place, blob),
+    () => place.tags(anySignal()),
+    () => place.manifest({ tag: 'a' }, anySignal()),
+  ];
+  for (const request of requests) {
+    const error = await failureOf(request());
     assert.equal(error.code, 'NETWORK');
     assert.match(error.message, /429/);
   }

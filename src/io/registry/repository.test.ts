@@ -40,7 +40,7 @@ test('attack: a manifest with a flipped byte, under its digest and under a tag, 
   const other = Digest.of('other');
   proxy.fault = () => ({ kind: 'headers', headers: { 'docker-content-digest': other } });
   assert.deepEqual(await place.manifest({ digest: document.digest }, anySignal()), document);
-  assert.equal((await failureOf(place.manifest({ digest: other }, anySignal()))).code, 'DIGEST_MISMATCH');
+  assert.equal((await failureOf(place.manifest({ tag: '1.0.0' }, anySignal()))).code, 'DIGEST_MISMATCH');
 });
 
 test('attack: a manifest or a list without end is cut off; one that breaks off is asked for again', async (context) => {
@@ -49,9 +49,8 @@ test('attack: a manifest or a list without end is cut off; one that breaks off i
   const proxy = await startFaultProxy(context, registry.origin);
   const place = testRepository(context, proxy.host);
   proxy.fault = () => ({ kind: 'endless' });
-  for (const work of [place.manifest({ tag: '1.0.0' }, anySignal()), place.tags(anySignal())]) {
-    assert.equal((await failureOf(work)).code, 'SIZE_MISMATCH');
-  }
+  assert.equal((await failureOf(place.manifest({ tag: '1.0.0' }, anySignal()))).code, 'SIZE_MISMATCH');
+  assert.equal((await failureOf(place.tags(anySignal()))).code, 'SIZE_MISMATCH');
   proxy.fault = (_request, index) => (index % 3 === 0 ? undefined : { kind: 'drop', afterBytes: 10 });
   assert.deepEqual(await place.manifest({ tag: '1.0.0' }, anySignal()), document);
 });
@@ -80,7 +79,7 @@ test('what an error of a registry says is shown in one harmless line', async (co
   const place = testRepository(context, new URL(server.origin).host);
   const error = await failureOf(place.tags(anySignal()));
   assert.equal(error.code, 'AUTHENTICATION_FAILED');
-  assert.match(error.message, /HTTP status 403 \(DENIED: evil \[31m x{100,300}\.\.\.\)/);
+  assert.match(error.message, /HTTP status 403 \(DENIED: evil +\[31m x{100,300}\.\.\.\)/);
   assert.doesNotMatch(error.message, /[^\x20-\x7e]/);
 });
 

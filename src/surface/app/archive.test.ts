@@ -291,6 +291,10 @@ describe('packages that a home has made for itself', () => {
       (await verifyReference(freehold, 'tiny', signal))[0]?.contentDigest;
     assert.equal(await content(second), await content(first));
 
+    const other = path.join(folder, 'other.gguf');
+    await writeFile(other, await importableModel('Another'));
+    const fourth = await catalogHome(folder, 'fourth', other);
+    await assert.rejects(restore(fourth, file), code('SIGNER_UNTRUSTED'), 'the name alone is no pin');
     const third = await home(folder, 'third');
     await assert.rejects(
       restore(third, file),

@@ -28,7 +28,7 @@ export interface PackageRow extends VersionNotices {
 /** What is in the store, one row per variant. @throws STORE_CORRUPT */
 export async function listInstalled(freehold: Freehold): Promise<PackageRow[]> {
   const { store } = freehold;
-  const notices = await noticesByName(freehold);
+  const noticesFor = await knownNotices(freehold);
   const rows: PackageRow[] = [];
   for (const item of installedPackages(await store.entries())) {
     const { name, version, variant, quantization, contentDigest, manifestDigest, held } = item;
@@ -37,7 +37,7 @@ export async function listInstalled(freehold: Freehold): Promise<PackageRow[]> {
     rows.push({
       ...{ name, version, variant, quantization, contentDigest, manifestDigest, sizeBytes, isSigned },
       ...(held === undefined ? {} : { held }),
-      ...noticesFor(notices.get(name), version),
+      ...noticesFor(name, version),
     });
   }
   return rows;
@@ -47,16 +47,16 @@ export async function listInstalled(freehold: Freehold): Promise<PackageRow[]> {
  * What the publishers of packages said last, as it was verified then; no date is looked at, and no network. A list must not
  * fail because such a file is damaged: `update check` says so.
  */
-async function noticesByName(freehold: Freehold): Promise<ReadonlyMap<string, ChannelContents>> {
-  const notices = new Map<string, ChannelContents>();
+async function knownNotices(freehold: Freehold): Promise<(name: string, version: string) => VersionNotices> {
   // Most homes follow no channel, and `list` is what scripts call most often: TUF is read only where there is something.
-  if (!existsSync(path.join(freehold.home.path, 'channels'))) return notices;
+  if (!existsSync(path.join(freehold.home.path, 'channels'))) return () => ({ advisories: [] });
   const { channelStore, storedContents } = await import('./channel-refresh.ts');
+  const { noticesFor } = await import('../../core/format/channel-documents.ts');
+  const known = new Map<string, Awaited<ReturnType<typeof storedContents>> | undefined>();
   for (const name of await channelStore(freehold).names()) {
-    const contents = await storedContents(freehold, name).catch(() => undefined);
-    if (contents !== undefined) notices.set(name, contents);
+    known.set(name, await storedContents(freehold, name).catch(() => undefined));
   }
-  return notices;
+  return (name, version) => noticesFor(known.get(name), version);
 }
 
 /** Sum over all files; -1 when the manifest cannot be read. */

@@ -8,3 +8,9 @@ export const backgroundClock: Clock = {
   sleep: (durationMs, signal) =>
     sleep(durationMs, undefined, { ref: false, ...(signal === undefined ? {} : { signal }) }),
 };
+
+/** The same, for waiting on which work depends: the process stays. */
+export const systemClock: Clock = {
+  ...backgroundClock,
+  sleep: (durationMs, signal) => sleep(durationMs, undefined, signal === undefined ? {} : { signal }),
+};

@@ -25,6 +25,7 @@ import {
 } from './channel-publish.ts';
 import { channelStore, refreshChannels } from './channel-refresh.ts';
 import { followChannel, trustRootDigest, trustRootFile } from './channel-trust.ts';
+import { installedPackages } from './installed-packages.ts';
 import { addTrust, createKey, publicKeyOf, removeTrust } from './keys-and-trust.ts';
 import { pushPackage } from './push-package.ts';
 import { signPackages } from './sign-package.ts';
@@ -210,6 +211,17 @@ describe('attacks on updates', () => {
     assert.equal((await made.check()).failure, undefined);
   });
 
+  test('an installer that brings something else than what was promised', async (context) => {
+    const made = await updateWorld(context);
+    await made.offer('1.1.0');
+    const [other] = installedPackages(await made.customer.store.entries());
+    assert.ok(other !== undefined);
+    const [outcome] = await made.apply([], { install: async () => other });
+    assert.ok(outcome?.kind === 'failed');
+    assert.ok(codeOf('CHANNEL_INVALID', /version in use goes on/)(outcome.failure));
+    assert.equal(await made.inUse(), '1.0.0');
+  });
+
   test('what is held does not come into use by being signed or fetched again', async (context) => {
     const made = await updateWorld(context);
     await made.offer('1.1.0');
@@ -219,7 +231,10 @@ describe('attacks on updates', () => {
     await signPackages(made.customer, `${NAME}@1.1.0`, 'ours', signal);
     assert.equal(await made.inUse(), '1.0.0');
     await activateVersion(made.customer, NAME, '1.1.0');
-    await signPackages(made.customer, `${NAME}@1.1.0`, 'ours', signal);
+    await activateVersion(made.customer, NAME, '1.0.0');
+    // Nor does what was in use before get lost.
+    await signPackages(made.customer, `${NAME}@1.0.0`, 'ours', signal);
+    assert.equal((await rollBack(made.customer, NAME)).to, '1.1.0');
     assert.equal((await rollBack(made.customer, NAME)).to, '1.0.0');
   });
 });

@@ -1,4 +1,4 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
 import { parseFingerprint } from '../../core/crypto/keys.ts';
 import { PART_BYTES_MIN } from '../../core/format/archive-parts.ts';
 import type { ApprovedKeys } from '../app/archive-packages.ts';
@@ -6,35 +6,15 @@ import { type RestoredArchive, restoreArchive } from '../app/archive-restore.ts'
 import { type SavedArchive, saveArchive } from '../app/archive-save.ts';
 import { type ArchiveVerification, verifyArchive } from '../app/archive-verify.ts';
 import { type MirrorReport, mirror } from '../app/mirror.ts';
-import { collect } from './option-values.ts';
+import { byteCount, collect } from './option-values.ts';
 import type { AddAction } from './program.ts';
 import { formatBytes, harmless, type Terminal } from './terminal.ts';
 
 /** As if verification had thrown SIGNER_UNTRUSTED: the report says more than the error would. */
 const UNTRUSTED_EXIT_CODE = 4;
 
-const UNIT_BYTES: Readonly<Record<string, number>> = {
-  '': 1,
-  B: 1,
-  KB: 1e3,
-  MB: 1e6,
-  GB: 1e9,
-  KiB: 2 ** 10,
-  MiB: 2 ** 20,
-  GiB: 2 ** 30,
-};
-
-/** `4GiB-1`, `700MB`, `4294967295`: what a file system, a disc or a mail server takes. */
-export function partSize(text: string): number {
-  const [, count = '', unit = '', minus = '0'] = /^(\d{1,16})(B|[KMG]i?B)?(?:-(\d{1,9}))?$/.exec(text) ?? [];
-  const bytes = Number(count) * (UNIT_BYTES[unit] ?? Number.NaN) - Number(minus);
-  if (count === '' || !Number.isSafeInteger(bytes) || bytes < PART_BYTES_MIN) {
-    throw new InvalidArgumentError(
-      `a size of at least ${PART_BYTES_MIN} bytes, like 4GiB-1 (FAT32) or 700MB`,
-    );
-  }
-  return bytes;
-}
+/** What a file system, a disc or a mail server takes. */
+const partSize = byteCount(PART_BYTES_MIN);
 
 /** `archive save`, `archive verify`, `archive restore`, `mirror`. */
 export function registerArchiveCommands(program: Command, add: AddAction): void {

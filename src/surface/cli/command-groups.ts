@@ -52,7 +52,7 @@ const GROUPS: readonly { readonly verbs: readonly string[]; readonly load: () =>
 ];
 
 /** Global options that take a value. */
-const WITH_VALUE = ['--home', '--mirrors'];
+const WITH_VALUE = ['--home', '--mirrors', '--limit-rate'];
 
 /** Registers the commands of the file that has the verb of this command line; all of them where it has none that is known. */
 export async function registerCommands(

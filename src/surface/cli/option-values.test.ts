@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { InvalidArgumentError } from 'commander';
-import { duration, integer, number } from './option-values.ts';
+import { byteCount, duration, integer, number } from './option-values.ts';
 
 const refuses = (parse: (text: string) => unknown, texts: readonly string[]) => {
   for (const text of texts) assert.throws(() => parse(text), InvalidArgumentError, JSON.stringify(text));
@@ -22,4 +22,12 @@ test('numbers', () => {
   refuses(number(0, 2), ['', ' ', 'x', '2.1', '-0.1', 'NaN', 'Infinity']);
   assert.equal(integer(1, 64)('64'), 64);
   refuses(integer(1, 64), ['', '0', '65', '1.5', '+1', '0x10', '1e1']);
+});
+
+test('sizes of parts, as file systems and mail servers have them', () => {
+  const sizes = ['4GiB-1', '700MB', '65536', '64KiB', '2GiB'].map(byteCount(65_536));
+  assert.deepEqual(sizes, [4294967295, 700_000_000, 65_536, 65_536, 2 ** 31]);
+  for (const text of ['', '4G', '0', '1KiB', '4GiB-', '-1', '1e9', '4 GiB', '9999999GiB', 'GiB']) {
+    assert.throws(() => byteCount(65_536)(text), /a size of at least/, text);
+  }
 });

@@ -42,3 +42,27 @@ export function duration(text: string): number {
   }
   return milliseconds;
 }
+
+const UNIT_BYTES: Readonly<Record<string, number>> = {
+  '': 1,
+  B: 1,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+};
+
+/** `4GiB-1` (what FAT32 holds), `700MB`, `4294967295`, in bytes. */
+export function byteCount(least: number) {
+  return (text: string): number => {
+    const [, count = '', unit = '', minus = '0'] =
+      /^(\d{1,16})(B|[KMG]i?B)?(?:-(\d{1,9}))?$/.exec(text) ?? [];
+    const bytes = Number(count) * (UNIT_BYTES[unit] ?? Number.NaN) - Number(minus);
+    if (count === '' || !Number.isSafeInteger(bytes) || bytes < least) {
+      throw new InvalidArgumentError(`a size of at least ${least} bytes, like 4GiB-1 or 700MB`);
+    }
+    return bytes;
+  };
+}

@@ -3,8 +3,12 @@ import { FreeholdError, toFreeholdError } from '../../core/base/errors.ts';
 import type { Freehold } from '../app/freehold.ts';
 import { FREEHOLD_VERSION } from '../app/version.ts';
 import { registerCommands } from './command-groups.ts';
+import { byteCount } from './option-values.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { harmless, Terminal, type TerminalStreams } from './terminal.ts';
+
+/** Slower, and a request would outlive the patience of every registry. */
+const RATE_BYTES_MIN = 1024;
 
 /** Options that every command takes. */
 interface GlobalOptions {
@@ -13,6 +17,7 @@ interface GlobalOptions {
   readonly home?: string;
   readonly offline?: boolean;
   readonly mirrors?: string;
+  readonly limitRate?: number;
 }
 
 /** What a command gets: its terminal, the opened home, and a signal that Ctrl-C or SIGTERM aborts. */
@@ -77,6 +82,7 @@ export async function createProgram(
     )
     .option('--offline', 'never use the network')
     .option('--mirrors <file>', 'a mirrors.yaml to use instead of the one in the home folder')
+    .option('--limit-rate <size>', 'bytes per second to and from registries: 20MB', byteCount(RATE_BYTES_MIN))
     .configureHelp({ showGlobalOptions: false })
     .configureOutput({
       writeOut: (text) => streams.stdout.write(text),
@@ -96,6 +102,7 @@ export async function createProgram(
         ...(globals.home === undefined ? {} : { home: globals.home }),
         ...(globals.mirrors === undefined ? {} : { mirrorsFile: globals.mirrors }),
         isOffline: globals.offline === true,
+        rateBytesPerSecond: globals.limitRate,
         progress: progress.listen,
       });
       try {
