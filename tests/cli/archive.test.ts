@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
-import { PART_BYTES_MIN } from '../../src/core/format/archive-parts.ts';
 import { openFreehold } from '../../src/surface/app/freehold.ts';
 import { freeholdInProcess, outcomeOf, temporaryFolder } from '../fixtures/freehold-home.ts';
 import { installTinyPackage } from '../fixtures/tiny-package.ts';

@@ -103,7 +103,7 @@ test('a file system that holds no file of this size says so, and parts fit', {
   assert.equal((await refused.ended()).code, 7, refused.stderr());
   assert.match(
     refused.stderr(),
-    /holds no file as large as .*\[DISK_FULL\]\n[^]*^hint: {2}--part-size 4GiB-1/m,
+    /holds no file as large as .*\[DISK_FULL\]\n[\s\S]*^hint: {2}--part-size 4GiB-1/m,
   );
   assert.deepEqual(readdirSync(out), []);
   const split = startFreehold(context, [...args, '--part-size', '8MiB'], { home, behind });

@@ -8,13 +8,8 @@ import {
   channelDocumentPath,
   encodeChannelDocument,
 } from '../../core/format/channel-documents.ts';
-import {
-  type ChannelFiles,
-  documentTitle,
-  rootVersionsAmong,
-  TIMESTAMP_TITLE,
-  versionedTitle,
-} from './channel-files.ts';
+import { rootsOf } from './channel-contents.ts';
+import { type ChannelFiles, documentTitle, TIMESTAMP_TITLE, versionedTitle } from './channel-files.ts';
 import {
   type ChannelKeys,
   type CurrentMetadata,
@@ -74,7 +69,10 @@ export function publishDocuments(
   const common = signedFields('targets', now.targets, options);
   const bytes = signRole(new Targets({ ...common, targets }), now.root, options);
   const title = versionedTitle('targets', common.version);
-  const kept = rootsOf(files);
+  const kept = rootsOf(files).map((root): [string, Buffer] => [
+    versionedTitle('root', root.version),
+    root.bytes,
+  ]);
   return renew(new Map([...kept, ...contents, [title, bytes]]), now, options);
 }
 
@@ -147,13 +145,6 @@ function fileOf(files: ChannelFiles): [version: number, bytes: Buffer] {
   }
   throw new FreeholdError('CHANNEL_INVALID', 'there are no targets');
 }
-
-const rootsOf = (files: ChannelFiles) =>
-  rootVersionsAmong(files.keys()).flatMap((version): [string, Buffer][] => {
-    const title = versionedTitle('root', version);
-    const bytes = files.get(title);
-    return bytes === undefined ? [] : [[title, bytes]];
-  });
 
 /** What customers' sides would refuse must not be signed. */
 function requireFew(documents: readonly AnyChannelDocument[]): void {

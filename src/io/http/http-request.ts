@@ -107,6 +107,9 @@ export async function requestOnce(
   );
   const stop = AbortSignal.any([signal, abandonment.signal]);
   const watched: BodyWatch = { failure: undefined };
+  let isAnswered = false;
+  // Not after the answer: a timer that was cleared would begin anew.
+  const onPiece = () => void (isAnswered || deadline.refresh());
   try {
     const sent = connections.request({
       origin: url.origin,
@@ -119,7 +122,7 @@ export async function requestOnce(
         'user-agent': 'freehold',
         ...request.headers,
       },
-      ...bodyOption(request.body, watched, () => deadline.refresh()),
+      ...bodyOption(request.body, watched, onPiece),
       signal: stop,
     });
     // undici heeds an abort only once there is a connection; a person who cancels should not wait for that.
@@ -137,6 +140,7 @@ export async function requestOnce(
     if (watched.failure !== undefined) throw watched.failure.error;
     throw requestFault(error, url);
   } finally {
+    isAnswered = true;
     clearTimeout(deadline);
   }
 }

@@ -190,6 +190,24 @@ test('a registry that limits the size of a request, or takes no pieces, gets the
   }
 });
 
+test('a small blob that a server before the registry finds too large goes in pieces', async (context) => {
+  const { registry, proxy } = await behindProxy(context);
+  const limits = { chunkBytesMin: 50_000, chunkBytesMax: 200_000 };
+  const place = testRepository(context, proxy.host, { limits });
+  proxy.fault = ({ headers }) =>
+    Number(headers['content-length'] ?? 0) > 60_000 ? { kind: 'answer', status: 413 } : undefined;
+  await putBytes(place, BYTES);
+  assert.ok(registry.repositories.get('acme/triage')?.blobs.get(BLOB.digest)?.equals(BYTES));
+});
+
+test('a guess at another repository that may not be read does not end the push', async (context) => {
+  const { open, proxy } = await behindProxy(context);
+  proxy.fault = ({ url }) => (url.includes('mount=') ? { kind: 'answer', status: 401 } : undefined);
+  const small = Buffer.from('small');
+  const options = { signal: anySignal(), mountFrom: ['acme/secret'] };
+  assert.equal(await open().putBlob(blobOf(small), openBytes(small), options), 'written');
+});
+
 test('the answer to the end may be lost: the blob is there, and is not sent again', async (context) => {
   const { open, proxy, patches } = await behindProxy(context);
   proxy.fault = ({ method }) => (method === 'PUT' ? { kind: 'lose-answer' } : undefined);

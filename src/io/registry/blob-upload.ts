@@ -8,6 +8,7 @@ import {
   commitUpload,
   isBlobThere,
   mountOrBegin,
+  RequestTooLarge,
   sendPieces,
   type UploadOrder,
   type UploadSession,
@@ -32,17 +33,31 @@ async function upload(order: UploadOrder): Promise<'mounted' | 'written'> {
   const session = kept === undefined ? await mountOrBegin(order) : undefined;
   if (session === 'mounted') return 'mounted';
   if (blob.sizeBytes <= connection.limits.monolithicBytesMax) {
-    await uploadSmall(order, session ?? (await beginUpload(order)));
+    try {
+      await uploadSmall(order, session ?? (await beginUpload(order)));
+      return 'written';
+    } catch (error) {
+      if (!(error instanceof RequestTooLarge)) throw error;
+    }
+    await uploadInPieces(order, undefined, undefined);
     return 'written';
   }
+  await uploadInPieces(order, session, kept);
+  return 'written';
+}
+
+async function uploadInPieces(
+  order: UploadOrder,
+  session: UploadSession | undefined,
+  kept: string | undefined,
+): Promise<void> {
   const chunked = new ChunkedUpload(order, session);
   try {
     if ((await chunked.run(kept)) === 'chunks-refused') await uploadStreamed(order);
   } finally {
     await chunked.close();
   }
-  await record.forget();
-  return 'written';
+  await order.record.forget();
 }
 
 /** In one request, from memory: its digest is known to be right before anything is sent. */

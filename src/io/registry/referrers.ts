@@ -16,6 +16,8 @@ const NO_API = [400, 404, 405, 501];
 
 /** Entries are read one by one: one that is odd must not hide the others. Fields that we never heard of stay. */
 const listSchema = z.looseObject({ manifests: z.array(z.unknown()) });
+/** Most manifests refer to nothing, and not all of those need be of a kind that we read. */
+const referringSchema = z.object({ subject: z.object({}) });
 const entrySchema = z.object(ociDescriptorSchema.shape);
 
 /** Other machines are slower than this one, but not by much more. */
@@ -48,7 +50,7 @@ function entriesOf(page: unknown, label: string): OciDescriptor[] {
 }
 
 /**
- * Lists a referrer by the fallback tag of its subject, where the registry has no API. OCI distribution 1.1, "Pushing
+ * Lists a manifest, if it has a subject, by the fallback tag of that, where the registry has no API. OCI distribution 1.1, "Pushing
  * Manifests with Subject". Registries have no comparison for writing a tag, so two writers can take turns: whoever finds
  * its entry gone afterwards writes it again.
  */
@@ -58,6 +60,7 @@ export async function addToFallbackTag(
   signal: AbortSignal,
 ): Promise<void> {
   const { connection, label } = context;
+  if (!referringSchema.safeParse(parseJson(referrer.bytes)).success) return;
   const { subject, artifactType, annotations } = parseArtifactDocument(referrer.bytes, label);
   if (subject === undefined) return;
   const tag = fallbackTag(subject);

@@ -1,7 +1,6 @@
 import type { Dispatcher } from 'undici';
 import { isLoopbackHost } from '../../core/base/loopback.ts';
 import type { RepositoryName } from '../../core/base/registry-reference.ts';
-import { parseArtifactDocument } from '../../core/format/artifact-documents.ts';
 import type { ArtifactPlace, BlobReference, PutBlobOutcome } from '../../core/format/artifact-place.ts';
 import { type Environment, openConnections } from '../http/http-connections.ts';
 import { Authentication } from './authentication.ts';
@@ -93,16 +92,17 @@ export function openRepository(name: RepositoryName, options: RepositoryOptions)
         progress.begin(blob.sizeBytes);
         return 'present';
       }
-      if (uploadsFolder !== undefined) await removeOldRecords(uploadsFolder);
-      return withUploadRecord(uploadsFolder, name, blob.digest, (record) =>
+      // A small blob goes at once: there is nothing to go on with.
+      const isLarge = blob.sizeBytes > context.connection.limits.monolithicBytesMax;
+      if (isLarge && uploadsFolder !== undefined) await removeOldRecords(uploadsFolder);
+      return withUploadRecord(isLarge ? uploadsFolder : undefined, name, blob.digest, (record) =>
         uploadBlob({ ...context, blob, open, mountFrom, signal, rate, record, progress }),
       );
     },
     async putManifest(document, tag, signal) {
       const context = await contextFor(signal);
       const { isListed } = await writeManifest(context, document, tag, signal);
-      if (isListed || parseArtifactDocument(document.bytes, label).subject === undefined) return;
-      await addToFallbackTag(context, document, signal);
+      if (!isListed) await addToFallbackTag(context, document, signal);
     },
     async close() {
       const registry = await opened?.catch(() => undefined);

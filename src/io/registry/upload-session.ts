@@ -1,10 +1,11 @@
+import { FreeholdError } from '../../core/base/errors.ts';
 import type { BlobReference, PutBlobOptions } from '../../core/format/artifact-place.ts';
 import { parseContentLength } from '../http/http-headers.ts';
 import type { FileResponse } from '../http/http-request.ts';
 import type { OpenBlob } from './blob-reader.ts';
 import type { RateLimit } from './rate-limit.ts';
 import type { RegistryConnection } from './registry-connection.ts';
-import { registryFault } from './registry-fault.ts';
+import { type RegistryRefusal, readRefusal, registryFault } from './registry-fault.ts';
 import { MOUNTS_MAX, SEND_BYTES } from './registry-limits.ts';
 import { type RepositoryContext, readScopes, writeScopes } from './repository-context.ts';
 import type { UploadProgress } from './upload-progress.ts';
@@ -46,27 +47,38 @@ export async function isBlobThere({
 
 /** OCI distribution 1.1, "Mounting a blob from another repository". */
 export async function mountOrBegin(order: UploadOrder): Promise<UploadSession | 'mounted'> {
-  const { connection, repository, blob, mountFrom, signal } = order;
+  const { connection, repository, blob, mountFrom } = order;
   const candidates = mountFrom.filter((name) => name !== repository).slice(0, MOUNTS_MAX);
   for (const [index, from] of candidates.entries()) {
-    const response = await connection.send({
+    const response = await askForMount(order, from);
+    response?.abandon();
+    if (response?.status === 201) {
+      order.progress.begin(blob.sizeBytes);
+      return 'mounted';
+    }
+    // 202: not mounted, but an upload begun. A registry that knows no mounting may refuse otherwise.
+    if (response?.status !== 202) continue;
+    if (index === candidates.length - 1) return sessionOf(response, connection);
+    await cancelUpload(order, sessionOf(response, connection).location);
+  }
+  return beginUpload(order);
+}
+
+/** @returns undefined when there is no right to read the other repository: it was only a guess */
+async function askForMount(order: UploadOrder, from: string): Promise<FileResponse | undefined> {
+  const { connection, repository, blob, signal } = order;
+  try {
+    return await connection.send({
       method: 'POST',
       target: `${uploadsPath(repository)}?${new URLSearchParams({ mount: blob.digest, from })}`,
       scopes: [...writeScopes(repository), `repository:${from}:pull`],
       headers: { 'content-length': '0' },
       signal,
     });
-    response.abandon();
-    if (response.status === 201) {
-      order.progress.begin(blob.sizeBytes);
-      return 'mounted';
-    }
-    // 202: not mounted, but an upload begun. A registry that knows no mounting may refuse otherwise.
-    if (response.status !== 202) continue;
-    if (index === candidates.length - 1) return sessionOf(response, connection);
-    await cancelUpload(order, sessionOf(response, connection).location);
+  } catch (error) {
+    if (error instanceof FreeholdError && error.code === 'AUTHENTICATION_FAILED') return undefined;
+    throw error;
   }
-  return beginUpload(order);
 }
 
 export async function beginUpload(order: UploadOrder): Promise<UploadSession> {
@@ -139,10 +151,20 @@ export async function commitUpload(
     response.abandon();
     return;
   }
+  if (response.status === 413) throw new RequestTooLarge(label, await readRefusal(response));
   throw await registryFault(response, label, `write the blob ${blob.digest}`, {
     DIGEST_INVALID: 'DIGEST_MISMATCH',
     SIZE_INVALID: 'SIZE_MISMATCH',
   });
+}
+
+/** The registry, or a proxy before it, takes no request of this length: in pieces the blob may pass. */
+export class RequestTooLarge extends FreeholdError {
+  constructor(label: string, { text }: RegistryRefusal) {
+    super('NETWORK', `${label}: ${text}`, {
+      hint: 'a server before the registry may limit the size of requests (nginx: client_max_body_size)',
+    });
+  }
 }
 
 /** Bytes in pieces as a socket takes them: at the allowed rate, with progress. */

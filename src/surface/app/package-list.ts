@@ -1,10 +1,6 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import {
-  type ChannelContents,
-  noticesFor,
-  type VersionNotices,
-} from '../../core/format/channel-documents.ts';
+import type { VersionNotices } from '../../core/format/channel-documents.ts';
 import { MANIFEST_BYTES_MAX, parseModelManifest } from '../../core/format/oci.ts';
 import type { HeldReason } from '../../features/updates/update-offer.ts';
 import type { Freehold } from './freehold.ts';
