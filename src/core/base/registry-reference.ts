@@ -58,6 +58,28 @@ export function parseRepositoryName(text: string): RepositoryName {
   return { host: host.toLowerCase(), repository };
 }
 
+const SCHEME = 'oci://';
+
+/** `oci://HOST/NAME`: a repository alone, where tags follow from something else. @throws REFERENCE_INVALID */
+export function parseRepository(text: string): RepositoryName {
+  const { selector, variant, ...name } = parseRegistryReference(withoutScheme(text));
+  if (selector.kind === 'newest' && variant === undefined) return name;
+  throw new FreeholdError('REFERENCE_INVALID', `${quoted(text)} names a tag, a digest or a variant`, {
+    hint: 'write the repository alone: oci://HOST/NAME',
+  });
+}
+
+function withoutScheme(text: string): string {
+  if (text.startsWith(SCHEME)) return text.slice(SCHEME.length);
+  throw new FreeholdError('REFERENCE_INVALID', `not a repository of a registry: ${quoted(text)}`, {
+    hint: 'oci://HOST/NAME, for example oci://registry.acme.example/acme/triage',
+  });
+}
+
+/** `oci://HOST/NAME`. */
+export const repositoryText = ({ host, repository }: RepositoryName): string =>
+  `${SCHEME}${host}/${repository}`;
+
 /**
  * Reads what follows `oci://`: `HOST/NAME[:TAG|:RANGE|@DIGEST][#VARIANT]`.
  * @throws REFERENCE_INVALID, DIGEST_INVALID, NAME_INVALID

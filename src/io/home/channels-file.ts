@@ -2,7 +2,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { parsePackageName } from '../../core/base/ids.ts';
-import { parseRepositoryName, type RepositoryName } from '../../core/base/registry-reference.ts';
+import { parseRepository, type RepositoryName, repositoryText } from '../../core/base/registry-reference.ts';
 import { textParsedBy } from '../../core/base/schema-text.ts';
 import { parseChannelName } from '../../core/format/channel-documents.ts';
 import { readGuarded, removeLeftovers, writeFileDurably } from './durable-file.ts';
@@ -10,17 +10,8 @@ import type { HomeLock } from './home-lock.ts';
 
 export const CHANNELS_FILE_NAME = 'channels.yaml';
 const FILE_BYTES_MAX = 1 << 20;
-const SCHEME = 'oci://';
 const HEADER =
   ' Which channel each package follows, and where own ones are published. freehold changes it, and so may you.';
-
-/** `oci://HOST/NAME`, without a tag. @throws REFERENCE_INVALID */
-export function parseRepository(text: string): RepositoryName {
-  if (text.startsWith(SCHEME)) return parseRepositoryName(text.slice(SCHEME.length));
-  throw new FreeholdError('REFERENCE_INVALID', `not a repository: ${JSON.stringify(text)}`, {
-    hint: 'oci://HOST/NAME, without a tag',
-  });
-}
 
 const followedSchema = z.strictObject({
   from: textParsedBy(parseRepository),
@@ -30,9 +21,6 @@ const fileSchema = z.strictObject({
   packages: z.record(textParsedBy(parsePackageName), followedSchema).default({}),
   published: z.record(textParsedBy(parsePackageName), textParsedBy(parseRepository)).default({}),
 });
-
-/** `oci://HOST/NAME`. */
-export const repositoryText = ({ host, repository }: RepositoryName) => `${SCHEME}${host}/${repository}`;
 
 /** Where a package's channels are, and which of them this home follows. */
 export type FollowedChannel = z.infer<typeof followedSchema>;

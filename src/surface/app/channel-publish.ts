@@ -1,6 +1,7 @@
 import { FreeholdError } from '../../core/base/errors.ts';
 import { parsePackageName } from '../../core/base/ids.ts';
 import { parseReference } from '../../core/base/reference.ts';
+import { parseRepository } from '../../core/base/registry-reference.ts';
 import type { ArtifactPlace } from '../../core/format/artifact-place.ts';
 import { type Advisory, parseChannelName, type Release } from '../../core/format/channel-documents.ts';
 import { readPackage } from '../../core/format/package-verification.ts';
@@ -20,7 +21,6 @@ import {
   rotateRoot,
 } from '../../features/updates/channel-publishing.ts';
 import { type ChannelKeys, VALID_DAYS_DEFAULT } from '../../features/updates/channel-signing.ts';
-import { parseRepository } from '../../io/home/channels-file.ts';
 import { type ChannelOptions, channelsFile, nowMsOf, REGISTRY_ACCESS } from './channel-refresh.ts';
 import {
   changeChannels,

@@ -1,6 +1,7 @@
 import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { parsePackageName } from '../../core/base/ids.ts';
+import { parseRepository } from '../../core/base/registry-reference.ts';
 import { parseChannelName } from '../../core/format/channel-documents.ts';
 import {
   findAnchor,
@@ -11,7 +12,6 @@ import {
 import { openChannelArtifact } from '../../features/updates/channel-artifact.ts';
 import { rootsOf } from '../../features/updates/channel-contents.ts';
 import { type ChannelFileSource, filesSource, versionedTitle } from '../../features/updates/channel-files.ts';
-import { parseRepository } from '../../io/home/channels-file.ts';
 import {
   type ChannelOptions,
   channelStore,

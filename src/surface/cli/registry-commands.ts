@@ -1,7 +1,5 @@
 import type { Command } from 'commander';
-import { FreeholdError } from '../../core/base/errors.ts';
-import { parseReference } from '../../core/base/reference.ts';
-import type { RepositoryName } from '../../core/base/registry-reference.ts';
+import { parseRepository } from '../../core/base/registry-reference.ts';
 import type { ArtifactPlace } from '../../core/format/artifact-place.ts';
 import type { VariantChoice, VariantVerdict } from '../../core/format/variant-choice.ts';
 import type { AddAction, CommandContext } from './program.ts';
@@ -84,22 +82,6 @@ export async function checkRepository(
   ];
   terminal.result(report, lines.join('\n'));
   return problems.length === 0 ? 0 : 4;
-}
-
-/** `oci://HOST/NAME`: the tags follow from the package. @throws REFERENCE_INVALID */
-export function parseRepository(text: string): RepositoryName {
-  const reference = parseReference(text);
-  if (reference.kind !== 'registry') {
-    throw new FreeholdError('REFERENCE_INVALID', `not a repository of a registry: ${text}`, {
-      hint: 'oci://HOST/NAME, for example oci://registry.acme.example/acme/triage',
-    });
-  }
-  if (reference.selector.kind !== 'newest' || reference.variant !== undefined) {
-    throw new FreeholdError('REFERENCE_INVALID', `${text} names a tag, a digest or a variant`, {
-      hint: 'write the repository alone; the tags follow from the version, and --tag adds others',
-    });
-  }
-  return { host: reference.host, repository: reference.repository };
 }
 
 /** The variants of a version, and why one of them was chosen. */
