@@ -1,11 +1,11 @@
 import type { FileHandle } from 'node:fs/promises';
 
 /** One write of the disk at most. */
-const BUFFER_BYTES = 256 << 10;
+const BUFFER_BYTES = 1 << 20;
 /** One that is being written, the others full or being filled; with more, nothing gets faster and a kill loses more. */
 const BUFFERS = 4;
 /** The disk begins to make bytes durable while others still arrive, so that little is left to wait for at the end. */
-const SYNC_EVERY_BYTES = 32 << 20;
+const SYNC_EVERY_BYTES = 128 << 20;
 
 /**
  * Writes a file from its beginning to its end in large pieces, while the caller gets the next bytes. The memory is fixed;
