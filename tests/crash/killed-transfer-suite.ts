@@ -13,8 +13,11 @@ import { type SlowLine, startSlowLine } from '../fixtures/slow-line.ts';
 export interface KilledTransferOptions {
   readonly program: RegistryProgram;
   readonly kills: number;
-  /** Of the weights, about. */
+  /** Of the weights, about; of a tiny model with many tokens, unless `weights` gives a real one. */
   readonly megabytes: number;
+  readonly weights?: () => Promise<string>;
+  /** Kills pulls only. */
+  readonly isPullOnly?: boolean;
   /** Of the line: a transfer must take long enough to be killed in the middle. */
   readonly bytesPerSecond: number;
   readonly seed: number;
@@ -33,6 +36,7 @@ export function killedTransferSuite(options: KilledTransferOptions): void {
   const skip = skipUnlessCi(registryMissing(options.program));
   const name = `${options.megabytes} MB, ${options.program}, ${options.kills} kills`;
   test(`a pull that is killed: ${name}`, { skip }, (context) => killedPull(context, options));
+  if (options.isPullOnly === true) return;
   test(`a push that is killed: ${name}`, { skip }, (context) => killedPush(context, options));
 }
 
@@ -43,7 +47,11 @@ interface Ground extends DistributionGround {
 
 async function makeGround(context: TestContext, options: KilledTransferOptions): Promise<Ground> {
   const vocabularyTokens = Math.round((options.megabytes * 1e6) / ROW_BYTES);
-  const ground = await makeDistributionGround(context, { model: { vocabularyTokens } });
+  const weights = await options.weights?.();
+  const ground = await makeDistributionGround(
+    context,
+    weights === undefined ? { model: { vocabularyTokens } } : { weights },
+  );
   const [listed] = await listInstalled(ground.publisher);
   assert.ok(listed !== undefined);
   return { ...ground, totalBytes: listed.sizeBytes };
