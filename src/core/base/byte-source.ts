@@ -46,7 +46,8 @@ export async function collectBytes(stream: AsyncIterable<Uint8Array>, bytesMax: 
     if (total > bytesMax) {
       throw new FreeholdError('SIZE_MISMATCH', `more than the allowed ${bytesMax} bytes`);
     }
-    parts.push(part);
+    // A copy: the stream may use its memory again.
+    parts.push(Uint8Array.from(part));
   }
   return Buffer.concat(parts);
 }

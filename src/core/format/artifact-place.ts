@@ -38,7 +38,8 @@ export interface ArtifactSource {
   manifest(reference: ManifestReference, signal: AbortSignal): Promise<ManifestDocument | undefined>;
   /**
    * Bytes of a blob, unhashed: the caller hashes. A source that can lose its connection resumes by itself and never
-   * yields a byte twice; it yields exactly the length of the range, or throws.
+   * yields a byte twice; it yields exactly the length of the range, or throws. A piece is valid until the next one is
+   * asked for: who keeps it copies it.
    * @throws NOT_FOUND, NETWORK, SIZE_MISMATCH
    */
   blob(blob: BlobReference, range: BlobRange, signal: AbortSignal): AsyncIterable<Uint8Array>;
@@ -69,7 +70,8 @@ export interface ArtifactSink {
   hasManifest(digest: Digest, signal: AbortSignal): Promise<boolean>;
   /**
    * Writes a blob, unless it is there. Resumes what an earlier call or process left, and hashes what it writes.
-   * @param open gives the bytes from an offset on; may be called again with another offset
+   * @param open gives the bytes from an offset on, in pieces as of `ArtifactSource.blob`; may be called again with
+   *   another offset
    * @throws DIGEST_MISMATCH, SIZE_MISMATCH, NETWORK, DISK_FULL, PERMISSION_DENIED; whatever `open`'s stream throws
    */
   putBlob(

@@ -39,7 +39,15 @@ export async function fetchFromUrl(place: HttpPlace, run: SourceRun): Promise<vo
       try {
         const headers = rangeHeaders(partial);
         const url = new URL(place.url);
-        const response = await requestFile(connections, { ...place, url, headers, limits, signal });
+        const bodyBytes = partial.expected.sizeBytes - beforeBytes;
+        const response = await requestFile(connections, {
+          ...place,
+          url,
+          headers,
+          bodyBytes,
+          limits,
+          signal,
+        });
         hasAnswered = true;
         await takeResponse(response, source, run);
       } catch (error) {

@@ -1,11 +1,12 @@
 import type { Readable } from 'node:stream';
-import type { Dispatcher } from 'undici';
 import { unlessAborted } from '../../core/base/abort.ts';
 import { collectBytes } from '../../core/base/byte-source.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { quoted } from '../../core/base/ids.ts';
 import { isLoopbackHost } from '../../core/base/loopback.ts';
+import { requestDirect } from './direct-request.ts';
 import { type FetchLimits, REDIRECTS_MAX } from './fetch-limits.ts';
+import type { Connections } from './http-connections.ts';
 import { bodyFault, requestFault, TransferError } from './http-failures.ts';
 
 export type HttpMethod = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
@@ -33,15 +34,25 @@ export interface FileRequest {
   readonly bearerToken?: string | undefined;
   /** A whole Authorization header, in the place of `bearerToken`; for the origin of `url` only. */
   readonly authorization?: string | undefined;
+  /** How long the body will probably be. */
+  readonly bodyBytes?: number | undefined;
   readonly limits: FetchLimits;
   readonly signal: AbortSignal;
 }
+
+const COMMON_HEADERS = {
+  accept: '*/*',
+  // A coded body has another length, and its parts cannot be resumed.
+  'accept-encoding': 'identity',
+  'user-agent': 'freehold',
+};
 
 export interface FileResponse {
   readonly status: number;
   /** Who answered: after redirects another than was asked. */
   readonly url: URL;
   header(name: string): string | undefined;
+  /** Each piece is valid until the next one is asked for. */
   readonly body: AsyncIterable<Uint8Array>;
   /** Drops the rest of the body and its connection. */
   abandon(): void;
@@ -52,7 +63,7 @@ export interface FileResponse {
  * behind.
  * @throws ConnectError, TransferError, NETWORK for redirects that are not followed; the signal's reason
  */
-export async function requestFile(connections: Dispatcher, request: FileRequest): Promise<FileResponse> {
+export async function requestFile(connections: Connections, request: FileRequest): Promise<FileResponse> {
   const { method = 'GET', bearerToken } = request;
   const authorization =
     request.authorization ?? (bearerToken === undefined ? undefined : `Bearer ${bearerToken}`);
@@ -62,13 +73,31 @@ export async function requestFile(connections: Dispatcher, request: FileRequest)
     const isOrigin = url.origin === request.url.origin;
     const headers =
       authorization !== undefined && isOrigin ? { ...request.headers, authorization } : request.headers;
-    const response = await requestOnce(connections, url, { ...request, method, headers });
+    const response = await requestHop(connections, url, { ...request, method, headers });
     if (![301, 302, 303, 307, 308].includes(response.status)) return response;
     const location = response.header('location');
     response.abandon();
     url = redirectTarget(url, location);
   }
   throw new FreeholdError('NETWORK', `more than ${REDIRECTS_MAX} redirects`);
+}
+
+/** A body that is worth a connection of its own. */
+const DIRECT_BODY_BYTES_MIN = 1 << 20;
+
+async function requestHop(
+  connections: Connections,
+  url: URL,
+  request: FileRequest & { readonly method: 'GET' | 'HEAD' },
+): Promise<FileResponse> {
+  const { limits, signal, bodyBytes = 0 } = request;
+  if (request.method === 'GET' && connections.direct !== undefined && bodyBytes >= DIRECT_BODY_BYTES_MIN) {
+    const headers = { ...COMMON_HEADERS, ...request.headers };
+    const response = await requestDirect(connections.direct, url, { headers, limits, signal });
+    if (response !== undefined) return response;
+  }
+  const { method, headers } = request;
+  return requestOnce(connections, url, { method, headers, limits, signal });
 }
 
 function requireAllowedUrl(url: URL, request: FileRequest): void {
@@ -94,7 +123,7 @@ function redirectTarget(from: URL, location: string | undefined): URL {
  * @throws ConnectError, TransferError; what the body throws; the signal's reason
  */
 export async function requestOnce(
-  connections: Dispatcher,
+  connections: Connections,
   url: URL,
   request: PlainRequest,
 ): Promise<FileResponse> {
@@ -112,17 +141,11 @@ export async function requestOnce(
   // Not after the answer: a timer that was cleared would begin anew.
   const onPiece = () => void (isAnswered || deadline.refresh());
   try {
-    const sent = connections.request({
+    const sent = connections.pool.request({
       origin: url.origin,
       path: `${url.pathname}${url.search}`,
       method: request.method,
-      headers: {
-        accept: '*/*',
-        // A coded body has another length, and its parts cannot be resumed.
-        'accept-encoding': 'identity',
-        'user-agent': 'freehold',
-        ...request.headers,
-      },
+      headers: { ...COMMON_HEADERS, ...request.headers },
       ...bodyOption(request.body, watched, onPiece),
       signal: stop,
     });

@@ -1,7 +1,7 @@
-import type { Dispatcher } from 'undici';
 import { z } from 'zod';
 import type { FreeholdError } from '../../core/base/errors.ts';
 import { quoted } from '../../core/base/ids.ts';
+import type { Connections } from '../http/http-connections.ts';
 import { type FileResponse, readBytes, requestOnce } from '../http/http-request.ts';
 import { isTemporaryStatus, temporaryFault } from '../http/retry.ts';
 import { type Challenge, parseChallenges } from './challenge.ts';
@@ -28,7 +28,7 @@ export interface AuthenticationOptions {
   readonly host: string;
   /** Where requests go to. */
   readonly origin: URL;
-  readonly connections: Dispatcher;
+  readonly connections: Connections;
   readonly limits: RegistryLimits;
   /** Further hosts (`auth.acme.example`, with a port if it is not 443) that may give out tokens for this registry. */
   readonly tokenRealms: readonly string[];

@@ -86,6 +86,7 @@ async function* readOnce(
     target: path,
     scopes,
     headers,
+    bodyBytes: endBytes - position,
     signal,
     attemptsMax: 1,
   });

@@ -1,5 +1,5 @@
-import type { Dispatcher } from 'undici';
 import { FreeholdError } from '../../core/base/errors.ts';
+import type { Connections } from '../http/http-connections.ts';
 import { ConnectError, TransferError } from '../http/http-failures.ts';
 import { type FileResponse, type HttpMethod, requestFile, requestOnce } from '../http/http-request.ts';
 import { isTemporaryStatus, pauseBeforeRetry, temporaryFault } from '../http/retry.ts';
@@ -17,6 +17,8 @@ export interface RegistryRequest {
   /** Opened anew for every attempt. */
   readonly body?: (() => Uint8Array | AsyncIterable<Uint8Array>) | undefined;
   readonly answerTimeoutMs?: number;
+  /** Of the answer, as far as it can be known before. */
+  readonly bodyBytes?: number;
   /** Attempts that may fail; 1 leaves repeating to the caller. Default: the limits'. */
   readonly attemptsMax?: number;
   readonly signal: AbortSignal;
@@ -26,7 +28,7 @@ export interface RegistryRequest {
 export class RegistryConnection {
   readonly origin: URL;
   readonly limits: RegistryLimits;
-  readonly #connections: Dispatcher;
+  readonly #connections: Connections;
   readonly #authentication: Authentication;
   readonly #allowHttp: boolean;
   #hasAnswered = false;
@@ -34,7 +36,7 @@ export class RegistryConnection {
   constructor(options: {
     readonly origin: URL;
     readonly limits: RegistryLimits;
-    readonly connections: Dispatcher;
+    readonly connections: Connections;
     readonly authentication: Authentication;
     readonly allowHttp: boolean;
   }) {
@@ -104,7 +106,7 @@ export class RegistryConnection {
   }
 
   #sendOnce(request: RegistryRequest, authorization: string | undefined): Promise<FileResponse> {
-    const { method, headers = {}, signal, body, answerTimeoutMs } = request;
+    const { method, headers = {}, signal, body, bodyBytes, answerTimeoutMs } = request;
     const { limits } = this;
     const url = new URL(request.target, this.origin);
     if (method === 'GET' || method === 'HEAD') {
@@ -114,6 +116,7 @@ export class RegistryConnection {
         method,
         headers,
         authorization,
+        bodyBytes,
         allowHttp,
         limits,
         signal,

@@ -1,5 +1,5 @@
-import type { Dispatcher } from 'undici';
 import { systemErrorCode } from '../../core/base/errors.ts';
+import type { Connections } from '../http/http-connections.ts';
 import { TransferError } from '../http/http-failures.ts';
 import { requestOnce } from '../http/http-request.ts';
 import type { RegistryLimits } from './registry-limits.ts';
@@ -12,7 +12,11 @@ import type { RegistryLimits } from './registry-limits.ts';
 export async function findOrigin(
   server: string,
   mayBePlain: boolean,
-  asking: { readonly connections: Dispatcher; readonly limits: RegistryLimits; readonly signal: AbortSignal },
+  asking: {
+    readonly connections: Connections;
+    readonly limits: RegistryLimits;
+    readonly signal: AbortSignal;
+  },
 ): Promise<URL> {
   const secure = new URL(`https://${server}`);
   if (!mayBePlain) return secure;

@@ -1,8 +1,7 @@
-import type { Dispatcher } from 'undici';
 import { isLoopbackHost } from '../../core/base/loopback.ts';
 import type { RepositoryName } from '../../core/base/registry-reference.ts';
 import type { ArtifactPlace, BlobReference, PutBlobOutcome } from '../../core/format/artifact-place.ts';
-import { type Environment, openConnections } from '../http/http-connections.ts';
+import { type Connections, type Environment, openConnections } from '../http/http-connections.ts';
 import { Authentication } from './authentication.ts';
 import { downloadBlob } from './blob-download.ts';
 import { uploadBlob } from './blob-upload.ts';
@@ -113,7 +112,7 @@ export function openRepository(name: RepositoryName, options: RepositoryOptions)
 }
 
 interface OpenRegistry {
-  readonly connections: Dispatcher;
+  readonly connections: Connections;
   readonly connection: RegistryConnection;
 }
 
