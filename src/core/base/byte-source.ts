@@ -5,9 +5,10 @@ export interface ByteSource {
   readonly sizeBytes: number;
   /**
    * Reads exactly `length` bytes at `offset`.
+   * @param into memory that may be used for them, of at least that length: whoever reads much reads into the same again
    * @throws RangeError when the range is not inside the source
    */
-  read(offset: number, length: number): Promise<Uint8Array>;
+  read(offset: number, length: number, into?: Uint8Array): Promise<Uint8Array>;
 }
 
 /** A ByteSource over bytes in memory; the views it returns share that memory. */
@@ -50,4 +51,42 @@ export async function collectBytes(stream: AsyncIterable<Uint8Array>, bytesMax: 
     parts.push(Uint8Array.from(part));
   }
   return Buffer.concat(parts);
+}
+
+/** One read of the disk; more gains nothing beside hashing and sending. */
+const PIECE_BYTES = 1 << 20;
+
+/**
+ * The bytes from `startBytes` up to, not including, `endBytes`, front to back: while one piece is used, the next is read.
+ * A piece is valid until the next one is asked for.
+ * @throws what the source throws; the signal's reason
+ */
+export async function* streamBytes(
+  source: ByteSource,
+  startBytes: number,
+  endBytes: number,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const pieceBytes = Math.min(PIECE_BYTES, endBytes - startBytes);
+  if (pieceBytes <= 0) return;
+  let [used, spare] = [new Uint8Array(pieceBytes), new Uint8Array(pieceBytes)];
+  const readAt = (offset: number, into: Uint8Array) => {
+    const reading = source.read(offset, Math.min(pieceBytes, endBytes - offset), into);
+    // A failure is thrown when it is this piece's turn; without this it would count as unhandled until then.
+    reading.catch(() => {});
+    return reading;
+  };
+  let reading = readAt(startBytes, used);
+  try {
+    for (let offset = startBytes; offset < endBytes; offset += pieceBytes) {
+      signal.throwIfAborted();
+      const piece = await reading;
+      if (offset + pieceBytes < endBytes) reading = readAt(offset + pieceBytes, spare);
+      yield piece;
+      [used, spare] = [spare, used];
+    }
+  } finally {
+    // Who closes the source next must not close it under a read.
+    await reading.catch(() => {});
+  }
 }

@@ -57,7 +57,7 @@ export const ERROR_TABLE = define({
     exit: 2,
     http: 409,
     doc: 'freehold.lock does not say what freehold.yaml asks for, or what a lock pins is not what a registry or the store has now; both stand in the message.',
-    hint: 'freehold lock brings freehold.lock up to date; review the change and check it in',
+    hint: 'freehold lock brings freehold.lock up to date (with --upgrade also what it holds already); review the change and check it in',
   },
   NOT_SUPPORTED: {
     exit: 2,

@@ -95,7 +95,8 @@ export function requireTrusted(
 const quotedForShell = (decision: TrustDecision, name: string) =>
   'rule' in decision ? `'${decision.rule.pattern}'` : name;
 
-function decidingRule(policy: TrustPolicy, name: string): TrustRule | undefined {
+/** The rule that decides about a name, whoever signed. */
+export function decidingRule(policy: TrustPolicy, name: string): TrustRule | undefined {
   // All patterns that match one name are beginnings of it, so a longer one is inside of every shorter one.
   const specificity = ({ pattern }: TrustRule) =>
     pattern.endsWith('*') ? pattern.length : Number.POSITIVE_INFINITY;

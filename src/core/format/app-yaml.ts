@@ -4,6 +4,7 @@ import { FreeholdError } from '../base/errors.ts';
 import { parseVariantName, quoted } from '../base/ids.ts';
 import { parseReference, type Reference } from '../base/reference.ts';
 import { textParsedBy } from '../base/schema-text.ts';
+import { parseChannelName } from './channel-documents.ts';
 import { variantNameSchema } from './package-descriptor.ts';
 import { parseVersionRange } from './version-range.ts';
 
@@ -27,7 +28,7 @@ const modelObjectSchema = z.strictObject({
   from: sourceSchema.describe('oci://HOST/NAME:RANGE, catalog:NAME, hf://OWNER/REPO:QUANT or file:PATH'),
   variant: variantNameSchema.optional().describe('instead of the one that fits the machine best'),
   suite: localPathSchema.optional().describe('cases that an update must pass'),
-  channel: variantNameSchema.optional().describe('the channel that updates come from'),
+  channel: textParsedBy(parseChannelName).optional().describe('the channel that updates come from'),
 });
 
 export const appYamlSchema = z.strictObject({

@@ -76,11 +76,6 @@ export function layoutRepositories(entries: readonly LayoutEntry[]): readonly st
   return [...new Set(entries.flatMap(({ name }) => name?.repository ?? []))].sort();
 }
 
-/** OCI distribution 1.1, "Referrers Tag Schema": where referrers are listed without an API. */
-export function fallbackTag(subject: Digest): string {
-  return `sha256-${Digest.hex(subject)}`;
-}
-
 export function isFallbackTag(tag: string): boolean {
   return FALLBACK_TAG.test(tag);
 }
@@ -89,16 +84,4 @@ export function isFallbackTag(tag: string): boolean {
 export function encodeReferrersIndex(referrers: readonly OciDescriptor[]): Buffer {
   const manifests = referrers.toSorted((left, right) => (left.digest < right.digest ? -1 : 1));
   return encodeJson({ schemaVersion: 2, mediaType: MEDIA_TYPE.index, manifests });
-}
-
-/** What a registry's API says of a referrer. */
-export function referrerDescriptor(bytes: Buffer, digest: Digest): OciDescriptor {
-  const { mediaType, artifactType, annotations } = parseArtifactDocument(bytes, digest);
-  return {
-    mediaType,
-    digest,
-    size: bytes.byteLength,
-    ...(artifactType === undefined ? {} : { artifactType }),
-    ...(Object.keys(annotations).length === 0 ? {} : { annotations }),
-  };
 }

@@ -20,7 +20,12 @@ import {
   parseLayoutIndex,
   verifyLayoutFile,
 } from './archive-layout.ts';
-import { DOCUMENT_BYTES_MAX, DOCUMENT_TYPES, parseArtifactDocument } from './artifact-documents.ts';
+import {
+  childrenOf,
+  DOCUMENT_BYTES_MAX,
+  DOCUMENT_TYPES,
+  parseArtifactDocument,
+} from './artifact-documents.ts';
 import { layerPath, type OciDescriptor } from './oci.ts';
 
 /** Entry → index → manifest is 2, a fallback tag with referrers of referrers a few more. */
@@ -142,8 +147,7 @@ class LayoutReader {
     const document = asArchiveError(this.#label, entry.name, () =>
       parseArtifactDocument(bytes, child.digest),
     );
-    const { manifests, config, layers } = document;
-    for (const below of [...manifests, ...(config === undefined ? [] : [config]), ...layers]) {
+    for (const below of childrenOf(document)) {
       await this.follow(below, depth + 1, signal);
     }
   }

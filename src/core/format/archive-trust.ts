@@ -2,7 +2,7 @@ import { stringify } from 'yaml';
 import { parseConfigYaml } from '../base/config-file.ts';
 import type { Fingerprint } from '../crypto/keys.ts';
 import {
-  decideTrust,
+  decidingRule,
   isMatchedBy,
   parseTrustPattern,
   type TrustedKey,
@@ -30,13 +30,6 @@ export function encodeArchiveTrust(policy: TrustPolicy, names: readonly string[]
 /** @throws CONFIG_INVALID */
 export function parseArchiveTrust(bytes: Uint8Array, label: string): TrustPolicy {
   return parseConfigYaml(Buffer.from(bytes).toString('utf8'), trustPolicySchema, label);
-}
-
-/** The rule that decides about a name, whoever signed. */
-export function decidingRule(policy: TrustPolicy, name: string): TrustRule | undefined {
-  // A key that nobody has: the answer tells the rule without trusting anything.
-  const decision = decideTrust(policy, name, '' as Fingerprint);
-  return 'rule' in decision ? decision.rule : undefined;
 }
 
 /**

@@ -82,6 +82,16 @@ export function parseArtifactDocument(bytes: Uint8Array, label: string): Artifac
   };
 }
 
+/** The blobs that a document names: a manifest's config and layers. */
+export function blobsOf({ config, layers }: ArtifactDocument): OciDescriptor[] {
+  return config === undefined ? [...layers] : [config, ...layers];
+}
+
+/** All that a document needs, in the order in which it stands there; not its subject. */
+export function childrenOf(document: ArtifactDocument): OciDescriptor[] {
+  return [...document.manifests, ...blobsOf(document)];
+}
+
 /** The media type that a document's own bytes say. @throws MANIFEST_INVALID */
 export function documentMediaType(bytes: Uint8Array): string {
   return parseArtifactDocument(bytes, 'a document').mediaType;

@@ -93,6 +93,14 @@ export function compareLock(models: readonly AppModel[], lock: LockFile): LockDi
   ];
 }
 
+/** What is there has not the content that a lock pins. @param what names it, with the verb: `acme/triage@1.4.0#q4_0 has` */
+export function contentMismatch(what: string, actual: string, locked: string): FreeholdError {
+  return new FreeholdError('LOCK_MISMATCH', `${what} the content ${actual}, locked is ${locked}`, {
+    hint: 'somebody put other content under the same name; if that is meant, freehold lock --upgrade takes it over',
+    detail: { expected: locked, actual },
+  });
+}
+
 /** Why a locked model is not what is asked for, or undefined. */
 function misfit({ text, reference, variant }: AppModel, locked: LockedModel): string | undefined {
   if (locked.from !== text) return `freehold.yaml says ${text}, the lock is of ${locked.from}`;

@@ -1,4 +1,5 @@
 import { Digest } from '../base/digest.ts';
+import { parseArtifactDocument } from './artifact-documents.ts';
 import type { BlobReference, ManifestDocument } from './artifact-place.ts';
 import { encodeJson, MEDIA_TYPE, type OciDescriptor } from './oci.ts';
 
@@ -41,4 +42,21 @@ export function artifactManifest(
     ...(annotations === undefined ? {} : { annotations }),
   });
   return { bytes, digest: Digest.of(bytes), mediaType: MEDIA_TYPE.manifest };
+}
+
+/** OCI distribution 1.1, "Referrers Tag Schema": where a registry without the API lists what refers to a document. */
+export function fallbackTag(subject: Digest): string {
+  return `sha256-${Digest.hex(subject)}`;
+}
+
+/** What a registry's API says of a referrer. */
+export function referrerDescriptor(bytes: Buffer, digest: Digest): OciDescriptor {
+  const { mediaType, artifactType, annotations } = parseArtifactDocument(bytes, digest);
+  return {
+    mediaType,
+    digest,
+    size: bytes.byteLength,
+    ...(artifactType === undefined ? {} : { artifactType }),
+    ...(Object.keys(annotations).length === 0 ? {} : { annotations }),
+  };
 }

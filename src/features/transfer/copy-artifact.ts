@@ -1,11 +1,7 @@
 import type { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { type Progress, silentProgress } from '../../core/base/progress.ts';
-import {
-  type ArtifactDocument,
-  DOCUMENT_TYPES,
-  parseArtifactDocument,
-} from '../../core/format/artifact-documents.ts';
+import { blobsOf, DOCUMENT_TYPES, parseArtifactDocument } from '../../core/format/artifact-documents.ts';
 import type {
   ArtifactSink,
   ArtifactSource,
@@ -127,7 +123,7 @@ class ArtifactCopy {
     }
     const parsed = parseArtifactDocument(document.bytes, document.digest);
     for (const child of parsed.manifests) await this.#planChild(child, depth);
-    this.#planBlobs(parsed);
+    for (const blob of blobsOf(parsed)) this.#addBlob(blob);
     this.#documents.set(document.digest, { document, tag });
     if (this.#options.withReferrers !== false) await this.#planReferrers(document.digest, depth);
   }
@@ -140,10 +136,6 @@ class ArtifactCopy {
         depth + 1,
       );
     } else this.#addBlob(child);
-  }
-
-  #planBlobs({ config, layers }: ArtifactDocument): void {
-    for (const blob of [...(config === undefined ? [] : [config]), ...layers]) this.#addBlob(blob);
   }
 
   #addBlob(blob: OciDescriptor): void {

@@ -1,7 +1,7 @@
 import { collectBytes } from '../../core/base/byte-source.ts';
 import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
-import { DOCUMENT_BYTES_MAX, parseArtifactDocument } from '../../core/format/artifact-documents.ts';
+import { blobsOf, DOCUMENT_BYTES_MAX, parseArtifactDocument } from '../../core/format/artifact-documents.ts';
 import type {
   ArtifactPlace,
   ArtifactSource,
@@ -86,18 +86,26 @@ export async function findChunkMap(
   blob: BlobReference,
   signal: AbortSignal,
 ): Promise<ChunkMap | undefined> {
-  const referrers = await orNone(() => source.referrers(manifest, signal), signal);
-  // Some registries list referrers without their types.
-  const candidates = (referrers ?? [])
-    .filter(({ artifactType = CHUNK_MAP_TYPE }) => artifactType === CHUNK_MAP_TYPE)
-    .toSorted(
-      (left, right) => Number(right.artifactType !== undefined) - Number(left.artifactType !== undefined),
-    );
-  for (const { digest } of candidates.slice(0, MAP_REFERRERS_MAX)) {
+  for (const { digest } of await mapCandidates(source, manifest, signal)) {
     const map = await orNone(() => readChunkMap(source, digest, blob, signal), signal);
     if (map !== undefined) return map;
   }
   return undefined;
+}
+
+/** Referrers that may be maps; first those that say so, since some registries list referrers without their types. */
+async function mapCandidates(
+  source: ArtifactSource,
+  manifest: Digest,
+  signal: AbortSignal,
+): Promise<readonly OciDescriptor[]> {
+  const referrers = await orNone(() => source.referrers(manifest, signal), signal);
+  return (referrers ?? [])
+    .filter(({ artifactType = CHUNK_MAP_TYPE }) => artifactType === CHUNK_MAP_TYPE)
+    .toSorted(
+      (left, right) => Number(right.artifactType !== undefined) - Number(left.artifactType !== undefined),
+    )
+    .slice(0, MAP_REFERRERS_MAX);
 }
 
 /** Undefined where the work fails with one of our errors; a bug stays one. */
@@ -142,9 +150,8 @@ export async function keepChunkMaps(
   signal: AbortSignal,
 ): Promise<void> {
   for (const source of sources) {
-    const referrers = await orNone(() => source.referrers(manifest, signal), signal);
-    const maps = (referrers ?? []).filter(({ artifactType }) => artifactType === CHUNK_MAP_TYPE);
-    for (const { digest, size } of maps.slice(0, MAP_REFERRERS_MAX)) {
+    const maps = await mapCandidates(source, manifest, signal);
+    for (const { digest, size } of maps) {
       if (size > DOCUMENT_BYTES_MAX || (await place.hasManifest(digest, signal))) continue;
       await orNone(() => keepChunkMap(source, place, digest, signal), signal);
     }
@@ -160,8 +167,9 @@ async function keepChunkMap(
 ): Promise<void> {
   const document = await source.manifest({ digest }, signal);
   if (document === undefined) return;
-  const { layers, config } = parseArtifactDocument(document.bytes, digest);
-  const blobs = [...layers, ...(config === undefined ? [] : [config])];
+  const parsed = parseArtifactDocument(document.bytes, digest);
+  if (parsed.artifactType !== CHUNK_MAP_TYPE) return;
+  const blobs = blobsOf(parsed);
   // Unsigned: a false one must not fill the disk.
   const totalBytes = blobs.reduce((sum, { size }) => sum + size, 0);
   if (totalBytes <= CHUNK_MAP_BYTES_MAX)

@@ -5,15 +5,14 @@ import {
   encodeLayoutFile,
   encodeLayoutName,
   encodeReferrersIndex,
-  fallbackTag,
   INDEX_FILE,
   LAYOUT_FILE,
   type LayoutName,
-  referrerDescriptor,
 } from '../../core/format/archive-layout.ts';
 import { parseArtifactDocument } from '../../core/format/artifact-documents.ts';
 import type { ArtifactSink, BlobReference, ManifestDocument } from '../../core/format/artifact-place.ts';
 import { ANNOTATION, encodeJson, MEDIA_TYPE, type OciDescriptor } from '../../core/format/oci.ts';
+import { fallbackTag, referrerDescriptor } from '../../core/format/referrer.ts';
 
 /** An entry to be written: its size is known before its bytes are read. */
 export interface PlannedEntry {

@@ -8,18 +8,21 @@ import {
   encodeLayoutFile,
   encodeLayoutName,
   encodeReferrersIndex,
-  fallbackTag,
   INDEX_FILE,
   LAYOUT_FILE,
   LAYOUT_FILE_BYTES_MAX,
   type LayoutEntry,
   parseLayoutIndex,
-  referrerDescriptor,
   verifyLayoutFile,
 } from '../../core/format/archive-layout.ts';
-import { DOCUMENT_BYTES_MAX, parseArtifactDocument } from '../../core/format/artifact-documents.ts';
+import {
+  childrenOf,
+  DOCUMENT_BYTES_MAX,
+  parseArtifactDocument,
+} from '../../core/format/artifact-documents.ts';
 import type { ArtifactPlace, ManifestDocument } from '../../core/format/artifact-place.ts';
 import { ANNOTATION, encodeJson, MEDIA_TYPE, type OciDescriptor } from '../../core/format/oci.ts';
+import { fallbackTag, referrerDescriptor } from '../../core/format/referrer.ts';
 import { withFileLock } from '../files/file-lock.ts';
 import { makeFolder } from '../files/folder.ts';
 import { isSystemError, systemRefusal } from '../files/system-refusal.ts';
@@ -160,8 +163,8 @@ class Layout implements LayoutContent {
       );
     }
     const parsed = parseArtifactDocument(document.bytes, document.digest);
-    const { manifests, config, layers, subject } = parsed;
-    for (const part of [...manifests, ...(config === undefined ? [] : [config]), ...layers]) {
+    const { subject } = parsed;
+    for (const part of childrenOf(parsed)) {
       if ((await this.sizeOf(part.digest)) === part.size) continue;
       throw new FreeholdError('MANIFEST_INVALID', `${this.label}: ${document.digest} needs ${part.digest}`);
     }

@@ -1,13 +1,7 @@
 import { collectBytes } from '../../core/base/byte-source.ts';
 import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
-import {
-  fallbackTag,
-  isFallbackTag,
-  type LayoutEntry,
-  layoutRepositories,
-  referrerDescriptor,
-} from '../../core/format/archive-layout.ts';
+import { isFallbackTag, type LayoutEntry, layoutRepositories } from '../../core/format/archive-layout.ts';
 import {
   DOCUMENT_BYTES_MAX,
   DOCUMENT_TYPES,
@@ -20,6 +14,7 @@ import type {
   ManifestReference,
 } from '../../core/format/artifact-place.ts';
 import type { OciDescriptor } from '../../core/format/oci.ts';
+import { fallbackTag, referrerDescriptor } from '../../core/format/referrer.ts';
 
 /** An OCI image layout as its bytes can be had: a folder, an archive. */
 export interface LayoutContent {

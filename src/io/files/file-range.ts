@@ -5,6 +5,7 @@ import { FreeholdError } from '../../core/base/errors.ts';
 /**
  * Reads exactly `length` bytes at `offset`: one call of the system may give fewer.
  * @param name of the file, for messages
+ * @param into where to; absent: new memory
  * @throws SIZE_MISMATCH when the file ends before, a system error
  */
 export async function readExactly(
@@ -12,8 +13,10 @@ export async function readExactly(
   offset: number,
   length: number,
   name: string,
+  into?: Uint8Array,
 ): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafe(length);
+  const bytes =
+    into === undefined ? Buffer.allocUnsafe(length) : Buffer.from(into.buffer, into.byteOffset, length);
   for (let done = 0; done < length; ) {
     const { bytesRead } = await handle.read(bytes, done, length - done, offset + done);
     if (bytesRead === 0) {
@@ -31,9 +34,9 @@ export async function fileByteSource(handle: FileHandle, name: string): Promise<
   const { size: sizeBytes } = await handle.stat();
   return {
     sizeBytes,
-    async read(offset, length) {
+    async read(offset, length, into) {
       requireRange(offset, length, sizeBytes);
-      return readExactly(handle, offset, length, name);
+      return readExactly(handle, offset, length, name, into);
     },
   };
 }

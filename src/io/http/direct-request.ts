@@ -186,14 +186,16 @@ function connectPlain(url: URL, { onread }: BlockReader): net.Socket {
 
 function connectTls({ ca }: DirectLine, url: URL, { onread }: BlockReader): net.Socket {
   const host = hostOf(url);
-  return tls.connect({
+  // Its types do not name what it hands on to the socket.
+  const options: tls.ConnectionOptions & { readonly onread: net.OnReadOpts } = {
     host,
     port: portOf(url, 443),
     ALPNProtocols: ['http/1.1'],
     ...(net.isIP(host) === 0 ? { servername: host } : {}),
     ...(ca === undefined ? {} : { ca: [...ca] }),
     onread,
-  });
+  };
+  return tls.connect(options);
 }
 
 /** An IPv6 address stands in brackets in a URL only. */

@@ -1,11 +1,12 @@
-/** As much as undici takes for all headers of an answer. */
-export const HEAD_BYTES_MAX = 64 << 10;
+/** As Node's own parser. */
+export const HEAD_BYTES_MAX = 16 << 10;
 
 /** The head of an answer that says plainly how long its body is. */
 export interface ResponseHead {
   readonly status: number;
   /** Names in lower case; the first of each. */
   readonly headers: ReadonlyMap<string, string>;
+  /** 0 of a redirect, whose body nobody reads. */
   readonly bodyBytes: number;
   /** Where the body begins. */
   readonly headBytes: number;
@@ -35,11 +36,12 @@ export function parseResponseHead(bytes: Uint8Array): ResponseHead | 'incomplete
     const [, name, value] = FIELD_LINE.exec(line) ?? [];
     if (name === undefined || value === undefined) return 'unusable';
     const key = name.toLowerCase();
-    if (key === 'transfer-encoding' || (key === 'content-length' && headers.has(key))) return 'unusable';
+    if (key === 'content-length' && headers.has(key)) return 'unusable';
     if (!headers.has(key)) headers.set(key, value.trimEnd());
   }
-  const length = headers.get('content-length');
-  if (length === undefined || !/^\d{1,15}$/.test(length)) return 'unusable';
+  if (status.startsWith('3')) return { status: Number(status), headers, bodyBytes: 0, headBytes };
+  const length = headers.get('content-length') ?? '';
+  if (headers.has('transfer-encoding') || !/^\d{1,15}$/.test(length)) return 'unusable';
   return { status: Number(status), headers, bodyBytes: Number(length), headBytes };
 }
 

@@ -286,7 +286,7 @@ export class ChunkedUpload {
     const startBytes = this.#reader.positionBytes;
     const sizeBytes = this.#chunkBytesAt(startBytes);
     const [free = Buffer.alloc(0), other = Buffer.alloc(0)] = this.#buffers;
-    const buffer = free.byteLength >= sizeBytes ? free : Buffer.allocUnsafeSlow(sizeBytes);
+    const buffer = free.byteLength >= sizeBytes ? free : Buffer.allocUnsafeSlow(roomFor(sizeBytes));
     this.#buffers = [other, buffer];
     const bytes = buffer.subarray(0, sizeBytes);
     await this.#reader.fill(bytes);
@@ -313,6 +313,9 @@ export class ChunkedUpload {
     await this.#order.record.forget();
   }
 }
+
+/** The next power of two: pieces grow by and by, and a new buffer for each would cost more than sending it. */
+const roomFor = (sizeBytes: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, sizeBytes)));
 
 /** Aborts some time after another signal. */
 function graceAfter(signal: AbortSignal): { readonly signal: AbortSignal; end(): void } {

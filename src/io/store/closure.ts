@@ -3,11 +3,13 @@ import type { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import {
   type ArtifactDocument,
+  childrenOf,
   DOCUMENT_BYTES_MAX,
   DOCUMENT_TYPES,
   parseArtifactDocument,
 } from '../../core/format/artifact-documents.ts';
 import { ANNOTATION, layerPath, MEDIA_TYPE, type OciDescriptor } from '../../core/format/oci.ts';
+import { referrerDescriptor } from '../../core/format/referrer.ts';
 
 /** Entry → version index → variant manifest is 2. Digests cannot form a cycle; this bounds a hostile chain. */
 const DEPTH_MAX = 8;
@@ -107,11 +109,6 @@ async function tryReadDocument(
   }
 }
 
-/** All that a document needs, in the order in which it stands there; not its subject. */
-function childrenOf({ manifests, config, layers }: ArtifactDocument): OciDescriptor[] {
-  return [...manifests, ...(config === undefined ? [] : [config]), ...layers];
-}
-
 function invalid(digest: Digest, reason: string): FreeholdError {
   return new FreeholdError('MANIFEST_INVALID', `${digest}: ${reason}`, { detail: { digest } });
 }
@@ -159,14 +156,7 @@ export async function referrersOf(
   for (const digest of candidates) {
     const document = await readIfDocument(blobs, digest);
     if (document?.subject !== subject) continue;
-    const { sizeBytes } = await blobs.info(digest);
-    found.push({
-      mediaType: document.mediaType,
-      ...(document.artifactType === undefined ? {} : { artifactType: document.artifactType }),
-      digest,
-      size: sizeBytes,
-      ...(Object.keys(document.annotations).length === 0 ? {} : { annotations: document.annotations }),
-    });
+    found.push(referrerDescriptor(await blobs.readAll(digest, DOCUMENT_BYTES_MAX), digest));
   }
   return found;
 }

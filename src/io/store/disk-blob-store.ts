@@ -65,7 +65,8 @@ async function openBlobSource(
   const source = await fileByteSource(handle, digest);
   return {
     sizeBytes: source.sizeBytes,
-    read: (offset, length) => onDisk('read', layout.blobPath(digest), () => source.read(offset, length)),
+    read: (offset, length, into) =>
+      onDisk('read', layout.blobPath(digest), () => source.read(offset, length, into)),
     close: () => handle.close(),
   };
 }

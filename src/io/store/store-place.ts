@@ -1,3 +1,4 @@
+import { streamBytes } from '../../core/base/byte-source.ts';
 import type { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { quoted } from '../../core/base/ids.ts';
@@ -11,9 +12,6 @@ import type {
 } from '../../core/format/artifact-place.ts';
 import { entryName } from './closure.ts';
 import type { Store } from './store.ts';
-
-/** One read of the disk; more gains nothing beside hashing and sending. */
-const READ_BYTES = 1 << 20;
 
 /**
  * What the store has of one package, as a registry's repository would show it: a tag is what follows `NAME:`. Documents
@@ -68,10 +66,7 @@ async function* readBlob(
         `${quoted(blob.digest)} has ${source.sizeBytes} bytes instead of ${blob.sizeBytes}`,
       );
     }
-    for (let offset = startBytes; offset < endBytes; offset += READ_BYTES) {
-      signal.throwIfAborted();
-      yield await source.read(offset, Math.min(READ_BYTES, endBytes - offset));
-    }
+    yield* streamBytes(source, startBytes, endBytes, signal);
   } finally {
     await source.close();
   }

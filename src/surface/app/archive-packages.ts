@@ -2,8 +2,9 @@ import type { Digest } from '../../core/base/digest.ts';
 import { FreeholdError, toFreeholdError } from '../../core/base/errors.ts';
 import { type Fingerprint, formatFingerprint } from '../../core/crypto/keys.ts';
 import type { TrustedKey, TrustPolicy } from '../../core/crypto/trust-policy.ts';
+import { decidingRule } from '../../core/crypto/trust-policy.ts';
 import { ARCHIVE_TRUST_PATH } from '../../core/format/archive-contents.ts';
-import { decidingRule, parseArchiveTrust, takenOver } from '../../core/format/archive-trust.ts';
+import { parseArchiveTrust, takenOver } from '../../core/format/archive-trust.ts';
 import {
   DOCUMENT_TYPES,
   MANIFEST_TYPES,

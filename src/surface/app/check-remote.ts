@@ -1,5 +1,5 @@
 import { FreeholdError } from '../../core/base/errors.ts';
-import { DOCUMENT_TYPES, parseArtifactDocument } from '../../core/format/artifact-documents.ts';
+import { blobsOf, DOCUMENT_TYPES, parseArtifactDocument } from '../../core/format/artifact-documents.ts';
 import type { ArtifactPlace, ManifestDocument } from '../../core/format/artifact-place.ts';
 import { layerPath, type OciDescriptor } from '../../core/format/oci.ts';
 import { BLOBS_AT_ONCE } from '../../features/transfer/copy-artifact.ts';
@@ -38,11 +38,11 @@ export async function checkRemote(place: ArtifactPlace, signal: AbortSignal): Pr
     if (documents.size > DOCUMENTS_MAX) {
       throw new FreeholdError('MANIFEST_INVALID', `${place.label} has more than ${DOCUMENTS_MAX} documents`);
     }
-    const { manifests, config, layers } = parseArtifactDocument(document.bytes, document.digest);
-    for (const blob of [...(config === undefined ? [] : [config]), ...layers]) {
+    const parsed = parseArtifactDocument(document.bytes, document.digest);
+    for (const blob of blobsOf(parsed)) {
       if (!blobs.has(blob.digest)) blobs.set(blob.digest, { blob, tag });
     }
-    const below = [...manifests, ...(await place.referrers(document.digest, signal))];
+    const below = [...parsed.manifests, ...(await place.referrers(document.digest, signal))];
     for (const child of below.filter(({ mediaType }) => DOCUMENT_TYPES.includes(mediaType))) {
       const found = await orProblem(() => place.manifest({ digest: child.digest }, signal), problems, tag);
       if (found === undefined) problems.push(`${tag}: the manifest ${child.digest} is missing`);

@@ -1,5 +1,4 @@
 import { collectBytes } from '../../core/base/byte-source.ts';
-import type { Digest } from '../../core/base/digest.ts';
 import { FreeholdError, namingFile } from '../../core/base/errors.ts';
 import { BUNDLE_BYTES_MAX, SIGNATURE_PATHS } from '../../core/crypto/model-signing.ts';
 import type { TrustPolicy } from '../../core/crypto/trust-policy.ts';
@@ -24,19 +23,10 @@ import { fromAny } from '../../features/transfer/failover.ts';
 import { inParallel } from '../../features/transfer/parallel.ts';
 import { memoryBlobStore } from '../../io/store/memory-blob-store.ts';
 import { storePlace } from '../../io/store/store-place.ts';
+import { type ExpectedPackage, requireExpected } from './expected-package.ts';
 import { deltaBases, FileDownloads } from './file-downloads.ts';
 import type { Freehold } from './freehold.ts';
 import { type AddOptions, type InstallResult, installVerified } from './install-package.ts';
-import { fullReference } from './installed-packages.ts';
-
-/** What the caller knows about the package before it is read; anything else is refused, whoever signed it. */
-export interface ExpectedPackage {
-  readonly contentDigest?: Digest | undefined;
-  readonly shortName?: string | undefined;
-  readonly name?: string | undefined;
-  readonly version?: string | undefined;
-  readonly variant?: string | undefined;
-}
 
 export interface ArtifactInstallOptions extends AddOptions {
   readonly signal: AbortSignal;
@@ -153,31 +143,6 @@ export async function readSmallBlob(
       throw namingFile(error, name);
     }
   });
-}
-
-/** @throws PACKAGE_INVALID, or LOCK_MISMATCH for the content */
-function requireExpected({ descriptor, contentDigest }: VerifiedPackage, expect: ExpectedPackage): void {
-  const { name, version, variant } = descriptor;
-  const shortName = name.slice(name.lastIndexOf('/') + 1);
-  const wrong =
-    (expect.name !== undefined && expect.name !== name) ||
-    (expect.shortName !== undefined && expect.shortName !== shortName) ||
-    (expect.version !== undefined && expect.version !== version) ||
-    (expect.variant !== undefined && expect.variant !== variant);
-  if (wrong) {
-    // Validly signed, but another one: how a registry would pass off an old version, or another model, as this one.
-    const wanted = `${expect.name ?? expect.shortName ?? name}@${expect.version ?? version}#${expect.variant ?? variant}`;
-    throw new FreeholdError('PACKAGE_INVALID', `asked for ${wanted}, and got ${fullReference(descriptor)}`, {
-      hint: 'the tag points to another package; ask whoever runs the registry, or name the package by its digest',
-    });
-  }
-  if (expect.contentDigest !== undefined && expect.contentDigest !== contentDigest) {
-    throw new FreeholdError(
-      'LOCK_MISMATCH',
-      `${fullReference(descriptor)} has the content ${contentDigest}, locked is ${expect.contentDigest}`,
-      { detail: { expected: expect.contentDigest, actual: contentDigest } },
-    );
-  }
 }
 
 /** What is there already, in whole or in part, may be counted twice: this only spares a download that cannot end well. */

@@ -16,6 +16,7 @@ import {
 import { type VerifiedPackage, verifyPackage } from '../../core/format/package-verification.ts';
 import { hashOpenFile } from '../../io/files/file-hash.ts';
 import { memoryBlobStore } from '../../io/store/memory-blob-store.ts';
+import { type ExpectedPackage, requireExpected } from './expected-package.ts';
 import type { Freehold } from './freehold.ts';
 import { type InstallResult, installVerified } from './install-package.ts';
 import { fileError } from './local-file.ts';
@@ -79,8 +80,10 @@ export async function installFromFolder(
   freehold: Freehold,
   folder: string,
   signal: AbortSignal,
+  expect: ExpectedPackage = {},
 ): Promise<InstallResult> {
   const read = await readPackageFolder(freehold, folder);
+  requireExpected(read.verified, expect);
   return installVerified(freehold, {
     verified: read.verified,
     documents: read.documents.values(),

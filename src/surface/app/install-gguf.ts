@@ -9,6 +9,7 @@ import type { GgufFile } from '../../core/format/gguf/gguf-types.ts';
 import { verifyModelGguf } from '../../core/format/gguf/gguf-verification.ts';
 import { licenseExpression } from '../../core/format/license-expression.ts';
 import { LOCAL_NAMESPACE } from '../../core/format/local-name.ts';
+import { contentMismatch } from '../../core/format/lock-file.ts';
 import type { PackageDescriptor, PackageFile } from '../../core/format/package-descriptor.ts';
 import { withFileLock } from '../../io/files/file-lock.ts';
 import type { Freehold } from './freehold.ts';
@@ -85,14 +86,7 @@ export async function installGguf(
 function requireLocked(reference: string, contentDigest: string, { expect }: ImportOptions): void {
   const expected = expect?.contentDigest;
   if (expected === undefined || expected === contentDigest) return;
-  throw new FreeholdError(
-    'LOCK_MISMATCH',
-    `${reference} has the content ${contentDigest}, locked is ${expected}`,
-    {
-      hint: 'what was published under this reference has changed; freehold lock takes the change over, after you have looked at it',
-      detail: { expected, actual: contentDigest },
-    },
-  );
+  throw contentMismatch(`${reference} has`, contentDigest, expected);
 }
 
 async function storeBytes(

@@ -39,7 +39,7 @@ export async function installFromPath(
   if (!found.isDirectory()) return installGgufFile(freehold, given, options);
   const names = await plainFilesIn(given);
   if (names.includes(DESCRIPTOR_PATH) || !names.some((name) => /\.gguf$/i.test(name))) {
-    return installFromFolder(freehold, given, options.signal);
+    return installFromFolder(freehold, given, options.signal, options.expect);
   }
   const { path: first } = chooseGguf(names, { kind: 'only' }, given);
   return installGgufFile(freehold, path.join(given, first), options);

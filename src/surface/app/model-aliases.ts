@@ -1,6 +1,7 @@
 import { FreeholdError } from '../../core/base/errors.ts';
 import { shortName } from '../../core/base/ids.ts';
 import type { LockedModel } from '../../core/format/lock-file.ts';
+import { contentMismatch } from '../../core/format/lock-file.ts';
 import { fullReference, type InstalledPackage } from './installed-packages.ts';
 
 /** Names that an application gives to packages, each for exactly one variant of one version with one content. */
@@ -30,11 +31,7 @@ export function withoutAlias(
     });
   }
   if (alias.content === undefined || alias.content === item.contentDigest) return reference;
-  throw new FreeholdError(
-    'LOCK_MISMATCH',
-    `${id} is locked to ${reference} with the content ${alias.content}, installed is ${item.contentDigest}`,
-    { detail: { expected: alias.content, actual: item.contentDigest } },
-  );
+  throw contentMismatch(`${reference}, which ${id} is locked to, has`, item.contentDigest, alias.content);
 }
 
 /** @throws CONFIG_INVALID for the first alias that is another package's name as well */

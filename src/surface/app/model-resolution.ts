@@ -3,7 +3,7 @@ import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { type RegistryReference, registryReferenceText } from '../../core/base/registry-reference.ts';
 import { type AppModel, parseModelSource } from '../../core/format/app-yaml.ts';
-import type { LockedModel } from '../../core/format/lock-file.ts';
+import { contentMismatch, type LockedModel } from '../../core/format/lock-file.ts';
 import { isInRange } from '../../core/format/version-range.ts';
 import { refreshChannels } from './channel-refresh.ts';
 import type { Freehold } from './freehold.ts';
@@ -164,21 +164,10 @@ async function installAs(
   options: ResolveOptions,
 ): Promise<Installed> {
   const result = await install(freehold, source, locked.variant, options, locked);
-  requireSame(locked, result.contentDigest, source);
+  if (result.contentDigest !== locked.content) {
+    throw contentMismatch(`${source} has`, result.contentDigest, locked.content);
+  }
   return result;
-}
-
-/** @throws LOCK_MISMATCH */
-function requireSame(locked: LockedModel, actual: string, where: string): void {
-  if (actual === locked.content) return;
-  throw new FreeholdError(
-    'LOCK_MISMATCH',
-    `${where} has the content ${actual}, locked is ${locked.content}`,
-    {
-      hint: 'somebody put other content under the same version; if it is meant to be, freehold lock --upgrade takes it',
-      detail: { expected: locked.content, actual },
-    },
-  );
 }
 
 /** Installed, its signature good, and with the content of the lock. @throws LOCK_MISMATCH when it has another */
@@ -195,14 +184,7 @@ async function isInstalled(freehold: Freehold, locked: LockedModel): Promise<boo
   // What is damaged or not trusted any more is installed again, or refused with its reason.
   if (contentDigest === undefined) return false;
   if (contentDigest !== locked.content) {
-    throw new FreeholdError(
-      'LOCK_MISMATCH',
-      `${reference} is installed with the content ${contentDigest}, locked is ${locked.content}`,
-      {
-        hint: `freehold remove ${reference}, then install again; or freehold lock --upgrade`,
-        detail: { expected: locked.content, actual: contentDigest },
-      },
-    );
+    throw contentMismatch(`${reference} is installed with`, contentDigest, locked.content);
   }
   return true;
 }

@@ -14,7 +14,7 @@ import {
 import { newestVersion } from '../../core/format/version-range.ts';
 import { documentVersion, listVersions } from '../../features/transfer/artifact-versions.ts';
 import { type FailoverOptions, readDocument } from '../../features/transfer/failover.ts';
-import type { ExpectedPackage } from './install-artifact.ts';
+import type { ExpectedPackage } from './expected-package.ts';
 
 /** Variants of one version; a hostile index must not cost more requests. */
 const VARIANTS_MAX = 64;
