@@ -245,7 +245,7 @@ export const ERROR_TABLE = define({
     exit: 4,
     http: 500,
     doc: 'The newest channels that can be had are past their date: the publisher no longer renews them, or somebody holds newer ones back. Installed models go on.',
-    hint: 'check the clock of this machine; then ask another mirror, or the publisher (freehold channel refresh)',
+    hint: 'check the clock of this machine; then ask another mirror, or the publisher (freehold channel renew)',
   },
   CHANNEL_ROLLBACK: {
     exit: 4,

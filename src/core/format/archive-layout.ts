@@ -59,7 +59,7 @@ export function parseLayoutIndex(bytes: Uint8Array, label: string): readonly Lay
 }
 
 /** `1.4.0`, `acme/triage:1.4.0`, or as some tools write it, `registry.acme.example:5000/acme/triage:1.4.0`. */
-export function parseLayoutName(text: string | undefined): LayoutName | undefined {
+function parseLayoutName(text: string | undefined): LayoutName | undefined {
   if (text === undefined) return undefined;
   if (TAG.test(text)) return { repository: '', tag: text };
   const colon = text.lastIndexOf(':');

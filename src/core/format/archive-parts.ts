@@ -8,7 +8,7 @@ export const FAT_FILE_BYTES_MAX = 2 ** 32 - 1;
 /** What to do where a file system holds no larger file. */
 export const SPLIT_HINT = '--part-size 4GiB-1 splits the archive into files that FAT32 holds';
 /** Three digits in the name. */
-export const PARTS_MAX = 999;
+const PARTS_MAX = 999;
 /** Smaller parts are a mistyped unit. */
 export const PART_BYTES_MIN = 64 << 10;
 /** 999 parts need about 120 kB. */

@@ -15,7 +15,7 @@ const CHILDREN_MAX = 10_000;
 const DOCKER_INDEX = 'application/vnd.docker.distribution.manifest.list.v2+json';
 const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
 /** Documents that list manifests. */
-export const INDEX_TYPES: readonly string[] = [MEDIA_TYPE.index, DOCKER_INDEX];
+const INDEX_TYPES: readonly string[] = [MEDIA_TYPE.index, DOCKER_INDEX];
 /** Documents that list blobs. */
 export const MANIFEST_TYPES: readonly string[] = [MEDIA_TYPE.manifest, DOCKER_MANIFEST];
 /** Documents that refer to further ones; all else is bytes. */

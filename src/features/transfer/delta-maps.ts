@@ -21,9 +21,6 @@ import { MEDIA_TYPE, type OciDescriptor } from '../../core/format/oci.ts';
 import { artifactManifest, EMPTY_CONFIG_BLOB, EMPTY_CONFIG_BYTES } from '../../core/format/referrer.ts';
 import { copyArtifact } from './copy-artifact.ts';
 
-// For `push`: `makeChunkMaps(source, manifest, signal)` after the blobs; put its blobs, then its manifest (no tag).
-// For `pull`: `delta.ts`.
-
 /** Digest of the blob that a layer is the map of, so that nobody fetches a map to learn that. */
 const MAPPED_BLOB_ANNOTATION = 'org.freehold.chunk-map.blob';
 /** Anybody may add referrers: more of them are not looked at. */

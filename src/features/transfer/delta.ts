@@ -14,13 +14,10 @@ import { type DeltaParts, deltaBytes } from './delta-bytes.ts';
 import { findChunkMap, mappedBlobs, orNone } from './delta-maps.ts';
 import { ChunkIndex, type DeltaPlan, planDelta, REUSE_BYTES_MIN } from './delta-plan.ts';
 
-// For `pull`: `const delta = openDelta({ manifest: digest, bases })`, then for each blob `putBlobByDelta` where
-// `sink.putBlob` stood. `delta.report` has the bytes saved.
-
 /** A variant that is here and probably shares bytes with the wanted one: an earlier version of the same package. */
 export interface DeltaBase {
   readonly manifest: ManifestDocument;
-  /** Where its referrers and blobs can be read: `storeSource(store, name)`. */
+  /** Where its referrers and blobs can be read: `storePlace(store, name)`. */
   readonly source: ArtifactSource;
   readonly blobs: Pick<BlobStore, 'open'>;
 }

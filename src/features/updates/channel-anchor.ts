@@ -16,7 +16,7 @@ import { channelKey, requireSoundMetadata } from './channel-metadata.ts';
 export interface RootFacts {
   readonly version: number;
   readonly expires: string;
-  /** Of the file: what `channel trust --fingerprint` takes. */
+  /** Of the file: what `channel trust --digest` takes. */
   readonly digest: Digest;
   readonly rootKeys: readonly Fingerprint[];
   /** Grouped for comparing by eye. */
@@ -35,7 +35,7 @@ export type TrustAnchor =
  * Reads a root that is its own witness only: well-formed, of this package, and signed by its own keys.
  * @throws CHANNEL_INVALID
  */
-export function readRoot(bytes: Buffer, name: string): Metadata<Root> {
+function readRoot(bytes: Buffer, name: string): Metadata<Root> {
   requireSoundMetadata(bytes, 'root', name);
   try {
     return new TrustedMetadataStore(bytes).root;

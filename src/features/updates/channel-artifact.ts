@@ -132,13 +132,11 @@ export interface EncodedChannels {
 
 /** A pure function of the files: the same channels have the same digest everywhere. */
 export function encodeChannelArtifact(files: ChannelFiles, name: string): EncodedChannels {
-  const titles = [...files.keys()].sort();
-  const layers = titles.map((title) =>
-    descriptorOf(files.get(title) ?? EMPTY_CONFIG_BYTES, mediaTypeOf(title), title),
-  );
+  const entries = [...files].sort(([left], [right]) => (left < right ? -1 : 1));
+  const layers = entries.map(([title, bytes]) => descriptorOf(bytes, mediaTypeOf(title), title));
   return {
     manifest: artifactManifest(CHANNELS_ARTIFACT_TYPE, layers, { annotations: { [ANNOTATION.name]: name } }),
-    blobs: [EMPTY_CONFIG_BYTES, ...titles.map((title) => files.get(title) ?? EMPTY_CONFIG_BYTES)],
+    blobs: [EMPTY_CONFIG_BYTES, ...entries.map(([, bytes]) => bytes)],
   };
 }
 

@@ -40,7 +40,7 @@ export type ValidDays = Readonly<Record<RoleName, number>>;
  * anybody's updates: a month. Root keys lie in a safe and come out once a year.
  */
 export const VALID_DAYS_DEFAULT: ValidDays = { root: 365, targets: 180, snapshot: 30, timestamp: 30 };
-export const VALID_DAYS_MAX = 3650;
+const VALID_DAYS_MAX = 3650;
 
 /** Which keys a role has, and how many of them must sign. */
 export interface RoleKeys {

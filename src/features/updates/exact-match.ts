@@ -6,7 +6,7 @@ import { parseStrictJson } from '../../core/base/strict-json.ts';
 import { describeIssues } from '../../core/format/oci.ts';
 
 /** Each case is answered twice, by a small model in about a second. */
-export const CASES_MAX = 10_000;
+const CASES_MAX = 10_000;
 const TEXT_CHARACTERS_MAX = 100_000;
 const MESSAGES_MAX = 200;
 const LINE_BYTES_MAX = 1 << 20;

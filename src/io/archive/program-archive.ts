@@ -9,7 +9,7 @@ import { NODE_PACKAGE, type ProgramFile, programFiles } from './program-files.ts
 const CHUNK_BYTES = 1 << 20;
 
 /** The folder that unpacking makes, and the command in it. */
-export const PROGRAM_FOLDER = 'freehold';
+const PROGRAM_FOLDER = 'freehold';
 
 /** Finds the Node beside it, also through links to itself. */
 const LAUNCHER = `#!/bin/sh

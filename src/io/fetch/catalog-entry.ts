@@ -42,7 +42,7 @@ export interface WheelMember {
 }
 
 /** @throws CONFIG_INVALID unless it is http(s) without user, password or fragment */
-export function parseSourceUrl(text: string): string {
+function parseSourceUrl(text: string): string {
   const url = URL.parse(text);
   const fault =
     text.length > URL_CHARACTERS_MAX

@@ -9,7 +9,7 @@ import { describeIssues, encodeJson } from '../../core/format/oci.ts';
 import { type CatalogEntry, catalogNameSchema, type Source, writtenEntrySchema } from './catalog-entry.ts';
 
 /** What the signature of a feed is over, so that no other signed document of the same key passes for a feed. */
-export const FEED_PAYLOAD_TYPE = 'application/vnd.freehold.catalog-feed.v1+json';
+const FEED_PAYLOAD_TYPE = 'application/vnd.freehold.catalog-feed.v1+json';
 /** An entry has about 800 bytes; base64 adds a third. */
 export const FEED_BYTES_MAX = 8 << 20;
 const ENTRIES_MAX = 5000;

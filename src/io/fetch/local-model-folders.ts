@@ -31,14 +31,14 @@ const DEFAULT_TAG = 'latest';
 const OLLAMA_MODEL = 'application/vnd.ollama.image.model';
 
 /** Where Ollama keeps its models: OLLAMA_MODELS, the user's folder, that of the system's service. */
-export function ollamaFolders(environment: Environment): string[] {
+function ollamaFolders(environment: Environment): string[] {
   const { OLLAMA_MODELS, HOME } = environment;
   if (OLLAMA_MODELS) return [path.resolve(OLLAMA_MODELS)];
   return [...(HOME ? [path.join(HOME, '.ollama', 'models')] : []), '/usr/share/ollama/.ollama/models'];
 }
 
 /** Where LM Studio keeps its models, in newer and older versions; its pointer file says where else its home is. */
-export async function lmStudioFolders(environment: Environment): Promise<string[]> {
+async function lmStudioFolders(environment: Environment): Promise<string[]> {
   const { HOME } = environment;
   if (!HOME) return [];
   const pointer = await readFile(path.join(HOME, '.lmstudio-home-pointer'), 'utf8').catch(() => '');

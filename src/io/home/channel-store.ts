@@ -90,6 +90,7 @@ export class ChannelStore {
     return files
       .filter((file) => file.endsWith(SUFFIX) && !file.startsWith('.'))
       .map((file) => file.slice(0, -SUFFIX.length).replaceAll('%2F', '/'))
+      .filter(isPackageName)
       .sort();
   }
 
@@ -103,4 +104,13 @@ function isSame(left: StoredChannels, right: StoredChannels): boolean {
   if (left.size !== right.size) return false;
   for (const [title, bytes] of left) if (right.get(title)?.equals(bytes) !== true) return false;
   return true;
+}
+
+/** A file that somebody else put there is none of ours. */
+function isPackageName(text: string): boolean {
+  try {
+    return parsePackageName(text) === text;
+  } catch {
+    return false;
+  }
 }

@@ -5,7 +5,7 @@ import { FreeholdError } from '../../core/base/errors.ts';
 import { parseStrictJson } from '../../core/base/strict-json.ts';
 import { readGuarded, writeFileDurably } from './durable-file.ts';
 
-export const DEVICE_FILE_NAME = 'device.json';
+const DEVICE_FILE_NAME = 'device.json';
 const FILE_BYTES_MAX = 4096;
 
 // Loose: other work keeps facts about this device in the same file.

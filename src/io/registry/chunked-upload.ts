@@ -286,7 +286,7 @@ export class ChunkedUpload {
     const startBytes = this.#reader.positionBytes;
     const sizeBytes = this.#chunkBytesAt(startBytes);
     const [free = Buffer.alloc(0), other = Buffer.alloc(0)] = this.#buffers;
-    const buffer = free.byteLength >= sizeBytes ? free : Buffer.allocUnsafeSlow(roomFor(sizeBytes));
+    const buffer = free.byteLength >= sizeBytes ? free : Buffer.allocUnsafeSlow(this.#roomFor(sizeBytes));
     this.#buffers = [other, buffer];
     const bytes = buffer.subarray(0, sizeBytes);
     await this.#reader.fill(bytes);
@@ -301,6 +301,11 @@ export class ChunkedUpload {
     return Math.min(bytes, blob.sizeBytes - offsetBytes);
   }
 
+  /** Also for the largest piece: they grow by and by, and memory that nothing was written to takes none. */
+  #roomFor(sizeBytes: number): number {
+    return Math.max(sizeBytes, Math.min(this.#chunkBytesMax, this.#order.blob.sizeBytes));
+  }
+
   /** The next piece is the first again. */
   #beginAnew(): void {
     this.#session = undefined;
@@ -313,9 +318,6 @@ export class ChunkedUpload {
     await this.#order.record.forget();
   }
 }
-
-/** The next power of two: pieces grow by and by, and a new buffer for each would cost more than sending it. */
-const roomFor = (sizeBytes: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, sizeBytes)));
 
 /** Aborts some time after another signal. */
 function graceAfter(signal: AbortSignal): { readonly signal: AbortSignal; end(): void } {

@@ -7,8 +7,8 @@ import type { InstallResult } from './install-package.ts';
 import type { RegistryInstallOptions } from './install-registry.ts';
 
 /**
- * Installs what a reference names, from wherever it says: the catalog, a file or folder, Hugging Face, the folders of Ollama
- * and LM Studio.
+ * Installs what a reference names, from wherever it says: a registry, the catalog, a file or folder, Hugging Face, the
+ * folders of Ollama and LM Studio.
  * @throws REFERENCE_INVALID when it does not say where from, and whatever the ways of installing throw
  */
 export async function installReference(

@@ -136,7 +136,7 @@ function notFound(
  * held back.
  * @throws MODEL_NOT_FOUND when every version is held, and as `selectInstalled` does
  */
-export function selectActive(
+function selectActive(
   packages: readonly InstalledPackage[],
   reference: Reference,
   text: string,

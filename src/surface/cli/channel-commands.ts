@@ -183,7 +183,7 @@ function registerUpkeep(channel: Command, add: AddAction): void {
   add(
     withRegistry(
       channel
-        .command('refresh')
+        .command('renew')
         .argument('<name>', 'the package')
         .option('--all', 'what is offered as well, which needs the key of the targets')
         .description('sign anew what is about to end; run it from a timer'),
@@ -256,25 +256,21 @@ function registerTrust(channel: Command, add: AddAction): void {
       channel
         .command('trust')
         .argument('<name>', 'the package')
-        .argument('[repository]', 'oci://HOST/NAME, with --fingerprint')
+        .argument('[repository]', 'oci://HOST/NAME, with --digest')
         .option('--root <file>', 'a root that the publisher gave out')
-        .option('--fingerprint <digest>', 'sha256:… of a root, as freehold channel show prints it')
+        .option('--digest <digest>', 'sha256:… of a root, as freehold channel show prints it')
         .description('whose word counts for the channels of a package, instead of what trust.yaml says'),
     ),
-    async (
-      context,
-      [name = '', repository],
-      flags: RegistryFlags & { root?: string; fingerprint?: string },
-    ) => {
+    async (context, [name = '', repository], flags: RegistryFlags & { root?: string; digest?: string }) => {
       const { trustRootDigest, trustRootFile } = await import('../app/channel-trust.ts');
       const { freehold, terminal, signal } = context;
-      const { root, fingerprint } = flags;
+      const { root, digest } = flags;
       if (
-        (root === undefined) === (fingerprint === undefined) ||
-        (fingerprint !== undefined) !== (repository !== undefined)
+        (root === undefined) === (digest === undefined) ||
+        (digest !== undefined) !== (repository !== undefined)
       ) {
         throw new FreeholdError('USAGE', 'which root?', {
-          hint: `freehold channel trust ${name} --root FILE, or freehold channel trust ${name} oci://HOST/NAME --fingerprint sha256:…`,
+          hint: `freehold channel trust ${name} --root FILE, or freehold channel trust ${name} oci://HOST/NAME --digest sha256:…`,
         });
       }
       const facts =
@@ -284,7 +280,7 @@ function registerTrust(channel: Command, add: AddAction): void {
               freehold,
               name,
               repository ?? '',
-              fingerprint ?? '',
+              digest ?? '',
               await channelOptions(context, flags),
             );
       terminal.result(

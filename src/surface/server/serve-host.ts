@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { Clock } from '../../core/base/clock.ts';
 import type { ModelHost } from '../../core/base/engine-port.ts';
 import { type Log, silentLog } from '../../core/base/log.ts';
+import { systemClock } from '../app/system-clock.ts';
 import { FREEHOLD_VERSION } from '../app/version.ts';
 import { createApp } from './app.ts';
 import { type RunningServer, startServer } from './listen.ts';
@@ -15,12 +14,6 @@ export interface ServeOptions {
   readonly allowedHosts?: readonly string[];
   readonly log?: Log;
 }
-
-const systemClock: Clock = {
-  nowMs: () => Date.now(),
-  monotonicMs: () => performance.now(),
-  sleep: (durationMs, signal) => sleep(durationMs, undefined, signal === undefined ? {} : { signal }),
-};
 
 /**
  * Serves the models of a host behind the OpenAI-compatible door, with the system's clock and randomness.

@@ -52,7 +52,7 @@ export function ggufCandidates(paths: readonly string[]): GgufCandidate[] {
 }
 
 /** The file itself, or all shards of the model that it is one of. */
-export function filesOfModel(path: string): string[] {
+function filesOfModel(path: string): string[] {
   const shard = parseShardName(baseName(path));
   if (shard === undefined) return [path];
   const folder = path.slice(0, path.length - baseName(path).length);
