@@ -7,6 +7,7 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import v8 from 'node:v8';
 
 const NODE_MAJOR_MIN = 24;
 /** The first descriptor after stdin, stdout and stderr. */
@@ -57,6 +58,20 @@ function keepCompiledCode() {
   if (path.isAbsolute(caches)) module.enableCompileCache?.(path.join(caches, 'freehold', 'compiled'));
 }
 
+/**
+ * Commands that move gigabytes and make little garbage. Loading the program lets the space for young objects grow to
+ * 32 MiB, where it stays; without that growth they take 20 MiB less and no more time.
+ */
+const TRANSFERS = new Set(['install', 'push', 'mirror', 'update', 'archive']);
+
+function keepHeapSmall() {
+  // A later V8 may not know the flag, and would say so on stderr.
+  const isKnown = Number(process.versions.node.split('.')[0]) === NODE_MAJOR_MIN;
+  if (isKnown && process.argv.some((word) => TRANSFERS.has(word))) {
+    v8.setFlagsFromString('--semi-space-growth-factor=1');
+  }
+}
+
 /** Ends in order when the process that started this one is gone: a server must not outlive its kill -9. */
 function endWithStarter() {
   if (process.env.FREEHOLD_NODE_FOUND !== '1') return;
@@ -73,6 +88,7 @@ function endWithStarter() {
 if (Number(process.versions.node.split('.')[0]) >= NODE_MAJOR_MIN) {
   endWithStarter();
   keepCompiledCode();
+  keepHeapSmall();
   await import(pathToFileURL(entry).href);
 } else {
   const executable = process.env.FREEHOLD_NODE_FOUND === '1' ? undefined : bundledNode();

@@ -157,7 +157,7 @@ function cachedFiles(home: string): string[] {
 const KNOWN: readonly RegExp[] = [
   /^(home\.lock|trust\.yaml|keys|store|cache)$/,
   /^keys\/([a-z0-9]+\.(key|pub)|home\.grants)$/,
-  /^(channels|channels\.yaml|device\.json|channels\/[a-z0-9%.F]+\.json)$/,
+  /^(channels|published|channels\.yaml|(device|declined)\.json|(channels|published)\/[a-z0-9%.F]+\.json)$/,
   /^cache\/([0-9a-f]{64}|[0-9a-f]{64}\.lock|[a-z0-9.-]+\.lock)$/,
   /^store\/(oci-layout|index\.json|blobs|tmp|partial|locks|verified)$/,
   /^store\/blobs\/sha256(\/[0-9a-f]{64})?$/,

@@ -87,6 +87,33 @@ test('what differs between freehold.yaml and the lock', () => {
   assert.match(JSON.stringify(compare(same, { version: '2.0.0' })), /2\.0\.0 is not in the range/);
 });
 
+test('attack: a lock that was edited alone does not fit what freehold.yaml pins', () => {
+  const fits = (from: string, locked: Partial<LockedModel>) =>
+    compareLock(
+      parseAppYaml(`models:\n  triage: ${from}\n`).models,
+      new Map([['triage', { ...TRIAGE, from, ...locked }]]),
+    ).length === 0;
+  const exact = 'oci://r.example/acme/triage:1.4.0';
+  const source = 'oci://r.example/acme/triage:1.4.0#q4_0';
+  assert.ok(fits(exact, { version: '1.4.0', source }));
+  assert.ok(fits(`${exact}-q4_0`, { version: '1.4.0', variant: 'q4_0', source }));
+  assert.ok(fits('oci://r.example/acme/triage:latest', { version: '1.4.0', source }));
+  assert.equal(fits(exact, { version: '1.3.0', source: source.replace('1.4.0', '1.3.0') }), false);
+  assert.equal(fits(exact, { version: '1.4.0', source: source.replace('r.example', 'evil.example') }), false);
+  assert.equal(fits(exact, { version: '1.4.0', source: source.replace('acme/', 'other/') }), false);
+  assert.equal(fits(exact, { version: '1.4.0', source: 'file:model.gguf' }), false);
+  const digest = (letter: string) => `sha256:${letter.repeat(64)}`;
+  const pinned = `"oci://r.example/acme/triage@${digest('a')}"`;
+  const from = `oci://r.example/acme/triage@${digest('a')}`;
+  assert.ok(
+    compareLock(
+      parseAppYaml(`models:\n  triage: ${pinned}\n`).models,
+      new Map([['triage', { ...TRIAGE, from, source: `${from}#q4_0` }]]),
+    ).length === 0,
+  );
+  assert.equal(fits(from, { source: `oci://r.example/acme/triage@${digest('b')}#q4_0` }), false);
+});
+
 test('frozen refuses a lock that is missing or does not fit, naming everything', () => {
   const { models } = parseAppYaml('models:\n  a: catalog:a\n  b: catalog:b\n');
   assert.throws(() => requireLocked(models, undefined), {

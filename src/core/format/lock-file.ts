@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import { parseConfigYaml } from '../base/config-file.ts';
 import { FreeholdError } from '../base/errors.ts';
+import type { ArtifactSelector } from '../base/registry-reference.ts';
 import { textParsedBy } from '../base/schema-text.ts';
-import type { AppModel } from './app-yaml.ts';
-import { parseModelKey } from './app-yaml.ts';
+import { type AppModel, parseModelKey, parseModelSource } from './app-yaml.ts';
 import { digestSchema } from './oci.ts';
 import { packageNameSchema, variantNameSchema, versionSchema } from './package-descriptor.ts';
 import { isInRange } from './version-range.ts';
@@ -107,9 +107,41 @@ function misfit({ text, reference, variant }: AppModel, locked: LockedModel): st
   if (variant !== undefined && locked.variant !== variant) {
     return `freehold.yaml says the variant ${variant}, the lock has ${locked.variant}`;
   }
-  if (reference.kind !== 'registry' || reference.selector.kind !== 'range') return undefined;
-  const { range } = reference.selector;
-  return isInRange(locked.version, range) ? undefined : `${locked.version} is not in the range ${range}`;
+  if (reference.kind !== 'registry') return undefined;
+  const source = parseModelSource(locked.source).reference;
+  const isThere =
+    source.kind === 'registry' &&
+    source.host === reference.host &&
+    source.repository === reference.repository;
+  if (!isThere) return `freehold.yaml says ${text}, the lock has ${locked.source}`;
+  return selectorMisfit(reference.selector, source.selector, locked);
+}
+
+/** Begins with a whole version, which what is locked must be. */
+const VERSION_TAG = /^\d+\.\d+\.\d+/;
+
+function selectorMisfit(
+  wanted: ArtifactSelector,
+  actual: ArtifactSelector,
+  { version, variant, manifest }: LockedModel,
+): string | undefined {
+  switch (wanted.kind) {
+    case 'newest':
+      return undefined;
+    case 'tag': {
+      const isFine = !VERSION_TAG.test(wanted.tag) || [version, `${version}-${variant}`].includes(wanted.tag);
+      return isFine ? undefined : `freehold.yaml says ${wanted.tag}, the lock has ${version} (${variant})`;
+    }
+    case 'digest': {
+      const locked = actual.kind === 'digest' ? actual.digest : manifest;
+      const isFine = [locked, manifest].includes(wanted.digest);
+      return isFine ? undefined : `freehold.yaml says ${wanted.digest}, the lock has ${locked}`;
+    }
+    case 'range':
+      return isInRange(version, wanted.range) ? undefined : `${version} is not in the range ${wanted.range}`;
+    default:
+      return wanted satisfies never;
+  }
 }
 
 /** One line for each difference, for messages. */

@@ -9,15 +9,30 @@ import { type FailoverOptions, fromAny, readDocument } from './failover.ts';
 const TAGS_LOOKED_AT_MAX = 200;
 
 /**
- * The versions of a package that a place has, the newest first. A tag that could be a variant's counts only when its
- * document says that it is the version's.
- * @throws SOURCES_EXHAUSTED, or the only source's error
+ * The versions of a package that any of the places has, the newest first: a mirror that lags must not hide one. A tag that
+ * could be a variant's counts only when its document says that it is the version's.
+ * @throws SOURCES_EXHAUSTED when no place answers, or the only source's error
  */
 export async function listVersions(
   sources: readonly ArtifactSource[],
   options: FailoverOptions,
 ): Promise<string[]> {
-  const tags = await fromAny(sources, 'the list of tags', options, (source) => source.tags(options.signal));
+  const tags: string[] = [];
+  let failures = 0;
+  for (const source of sources) {
+    await fromAny([source], 'the list of tags', options, async () => {
+      tags.push(...(await source.tags(options.signal)));
+    }).catch((error: unknown) => {
+      const isLast = ++failures === sources.length;
+      if (isLast || options.signal.aborted || !(error instanceof FreeholdError)) throw error;
+      options.progress?.({
+        kind: 'source-failed',
+        label: 'the list of tags',
+        source: source.label,
+        reason: error.message,
+      });
+    });
+  }
   const candidates = possibleVersions([...new Set(tags)]);
   const versions: string[] = [];
   let looks = 0;

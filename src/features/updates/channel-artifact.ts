@@ -124,6 +124,10 @@ async function readLayer(
   });
 }
 
+/** Whether a layer is a part of channels: small, and needed to verify any other. */
+export const isChannelLayer = ({ mediaType }: OciDescriptor) =>
+  mediaType === METADATA_MEDIA_TYPE || mediaType === DOCUMENT_MEDIA_TYPE;
+
 /** The artifact's manifest and its blobs, the config among them. */
 export interface EncodedChannels {
   readonly manifest: ManifestDocument;

@@ -39,6 +39,21 @@ export function isAtLeastAsNew(files: ChannelFiles, others: ChannelFiles): boole
 const timestampVersion = (files: ChannelFiles) =>
   files.has(TIMESTAMP_TITLE) ? (currentMetadata(files).timestamp?.signed.version ?? 0) : 0;
 
+/** Whether two states offer the same: the signed list of documents is the same file. */
+export function hasSameTargets(files: ChannelFiles, others: ChannelFiles): boolean {
+  const targetsOf = (each: ChannelFiles) =>
+    [...each].find(([title]) => /^\d+\.targets\.json$/.test(title))?.[1] ?? Buffer.alloc(0);
+  return targetsOf(files).equals(targetsOf(others));
+}
+
+/** A state under the roots of another one: roots follow from each other alone, so a later one counts for both. */
+export function withRootsOf(files: ChannelFiles, others: ChannelFiles): ChannelFiles {
+  const roots = rootsOf(others).map(
+    ({ version, bytes }) => [versionedTitle('root', version), bytes] as const,
+  );
+  return new Map([...files, ...roots]);
+}
+
 /** The roots among files, the newest last. */
 export function rootsOf(files: ChannelFiles): { readonly version: number; readonly bytes: Buffer }[] {
   return rootVersionsAmong(files.keys()).flatMap((version) => {

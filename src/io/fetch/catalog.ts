@@ -49,9 +49,18 @@ export function openCatalog(mirrors: Mirrors = noMirrors, feeds: readonly FeedEn
     }
     entries.set(name, entry);
   }
+  const faults = feeds.flatMap(({ source, fault }) =>
+    fault === undefined ? [] : [{ source, error: fault }],
+  );
   for (const [name, sources] of Object.entries(mirrors.sources)) {
     const entry = entries.get(name);
     if (entry === undefined) {
+      // Of a feed that is gone or cannot be read: no reason to do without all others.
+      if (name.includes('.')) {
+        const message = `${mirrors.label}: sources: no feed has ${quoted(name)}`;
+        faults.push({ source: mirrors.label, error: new FreeholdError('CONFIG_INVALID', message) });
+        continue;
+      }
       const meant = suggestion(name, entries.keys());
       throw new FreeholdError(
         'CONFIG_INVALID',
@@ -60,9 +69,6 @@ export function openCatalog(mirrors: Mirrors = noMirrors, feeds: readonly FeedEn
     }
     entries.set(name, { ...entry, sources: [...sources, ...entry.sources] });
   }
-  const faults = feeds.flatMap(({ source, fault }) =>
-    fault === undefined ? [] : [{ source, error: fault }],
-  );
   return {
     list: () => [...entries.values()],
     find(name) {

@@ -39,15 +39,7 @@ export async function fetchFromUrl(place: HttpPlace, run: SourceRun): Promise<vo
       try {
         const headers = rangeHeaders(partial);
         const url = new URL(place.url);
-        const bodyBytes = partial.expected.sizeBytes - beforeBytes;
-        const response = await requestFile(connections, {
-          ...place,
-          url,
-          headers,
-          bodyBytes,
-          limits,
-          signal,
-        });
+        const response = await requestFile(connections, { ...place, url, headers, limits, signal });
         hasAnswered = true;
         await takeResponse(response, source, run);
       } catch (error) {

@@ -23,16 +23,31 @@ const fileSchema = z.strictObject({
 export type StoredChannels = ReadonlyMap<string, Buffer>;
 
 /**
- * The folder `channels/` of a home: what was last verified of each package's channels, one file for each, so that it
- * changes in one step. It decides what counts as old: whoever may write there can take this memory away.
+ * `channels`: what was verified last, whoever published it. `published`: what this home published last itself, where
+ * nothing gets that a thief of keys has signed.
+ */
+export type ChannelFolder = 'channels' | 'published';
+
+/** What to do when a file is damaged; nobody can correct signed bytes. */
+const REPAIR: Readonly<Record<ChannelFolder, string>> = {
+  channels:
+    'remove the file: the channels are fetched anew; until then an older state of them is not recognised, and a root that was pinned by hand must be pinned again',
+  published: 'remove the file: freehold channel renew goes on from what was verified last (folder channels)',
+};
+
+/**
+ * A folder of a home with the state of each package's channels, one file for each, so that it changes in one step. It
+ * decides what counts as old: whoever may write there can take this memory away.
  */
 export class ChannelStore {
   readonly #folder: string;
   readonly #withLock: HomeLock;
+  readonly #repair: string;
 
-  constructor(homePath: string, withLock: HomeLock) {
-    this.#folder = path.join(homePath, 'channels');
+  constructor(homePath: string, withLock: HomeLock, folder: ChannelFolder = 'channels') {
+    this.#folder = path.join(homePath, folder);
     this.#withLock = withLock;
+    this.#repair = REPAIR[folder];
   }
 
   /** @throws CONFIG_INVALID when the file is damaged, PERMISSION_DENIED */
@@ -45,18 +60,8 @@ export class ChannelStore {
       repair: 'chmod go-w',
     });
     if (text === undefined) return undefined;
-    const json = parseStrictJson(Buffer.from(text), {
-      bytesMax: FILE_BYTES_MAX,
-      depthMax: 4,
-      code: 'CONFIG_INVALID',
-      label: file,
-    });
-    const result = fileSchema.safeParse(json);
-    if (!result.success || result.data.name !== name) {
-      throw new FreeholdError('CONFIG_INVALID', `${file} is damaged`, {
-        hint: `move it away, then begin anew: freehold channel trust ${name} --root FILE`,
-      });
-    }
+    const result = fileSchema.safeParse(this.#parsed(text, file));
+    if (!result.success || result.data.name !== name) throw this.#damaged(file, result.error);
     return new Map(Object.entries(result.data.files).map(([title, body]) => [title, Buffer.from(body)]));
   }
 
@@ -92,6 +97,23 @@ export class ChannelStore {
       .map((file) => file.slice(0, -SUFFIX.length).replaceAll('%2F', '/'))
       .filter(isPackageName)
       .sort();
+  }
+
+  #parsed(text: string, file: string): unknown {
+    try {
+      return parseStrictJson(Buffer.from(text), {
+        bytesMax: FILE_BYTES_MAX,
+        depthMax: 4,
+        code: 'CONFIG_INVALID',
+        label: file,
+      });
+    } catch (error) {
+      throw this.#damaged(file, error);
+    }
+  }
+
+  #damaged(file: string, cause: unknown): FreeholdError {
+    return new FreeholdError('CONFIG_INVALID', `${file} is damaged`, { hint: this.#repair, cause });
   }
 
   /** The one character of package names that folders have a meaning for becomes `%2F`. */

@@ -159,6 +159,8 @@ class DirectSocket {
   }
 
   close(): void {
+    // Or a read that is left over would begin the time anew.
+    this.#isBody = false;
     clearTimeout(this.#patience);
     this.signal.removeEventListener('abort', this.#onAbort);
     this.#reader.end();

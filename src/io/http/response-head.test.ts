@@ -31,12 +31,16 @@ test('a status line may have no reason; 0 is a length', () => {
   }
 });
 
-test("the body of a redirect is nobody's, however long it is said to be", () => {
+test("the body of a redirect, or of a failure that may pass, is nobody's, however long it is said to be", () => {
   for (const more of ['', 'Content-Length: 7\r\n', 'Transfer-Encoding: chunked\r\n']) {
     const parsed = parse(`HTTP/1.1 307 Temporary Redirect\r\nLocation: /there\r\n${more}\r\n`);
     assert.ok(typeof parsed === 'object');
     assert.equal(parsed.bodyBytes, 0);
     assert.equal(parsed.headers.get('location'), '/there');
+    for (const line of ['429 Too Many Requests', '503']) {
+      const refused = parse(`HTTP/1.1 ${line}\r\n${more}\r\n`);
+      assert.ok(typeof refused === 'object' && refused.bodyBytes === 0, line);
+    }
   }
 });
 

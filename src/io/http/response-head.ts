@@ -6,7 +6,7 @@ export interface ResponseHead {
   readonly status: number;
   /** Names in lower case; the first of each. */
   readonly headers: ReadonlyMap<string, string>;
-  /** 0 of a redirect, whose body nobody reads. */
+  /** 0 of redirects and of failures that may pass, whose bodies nobody reads. */
   readonly bodyBytes: number;
   /** Where the body begins. */
   readonly headBytes: number;
@@ -39,7 +39,8 @@ export function parseResponseHead(bytes: Uint8Array): ResponseHead | 'incomplete
     if (key === 'content-length' && headers.has(key)) return 'unusable';
     if (!headers.has(key)) headers.set(key, value.trimEnd());
   }
-  if (status.startsWith('3')) return { status: Number(status), headers, bodyBytes: 0, headBytes };
+  if (/^(?:[35]|408|425|429)/.test(status))
+    return { status: Number(status), headers, bodyBytes: 0, headBytes };
   const length = headers.get('content-length') ?? '';
   if (headers.has('transfer-encoding') || !/^\d{1,15}$/.test(length)) return 'unusable';
   return { status: Number(status), headers, bodyBytes: Number(length), headBytes };

@@ -3,7 +3,12 @@ import { parsePackageName } from '../../core/base/ids.ts';
 import { parseReference } from '../../core/base/reference.ts';
 import { parseRepository } from '../../core/base/registry-reference.ts';
 import type { ArtifactPlace } from '../../core/format/artifact-place.ts';
-import { type Advisory, parseChannelName, type Release } from '../../core/format/channel-documents.ts';
+import {
+  type Advisory,
+  type ChannelContents,
+  parseChannelName,
+  type Release,
+} from '../../core/format/channel-documents.ts';
 import { readPackage } from '../../core/format/package-verification.ts';
 import { openChannelArtifact } from '../../features/updates/channel-artifact.ts';
 import {
@@ -23,15 +28,17 @@ import {
 import { type ChannelKeys, VALID_DAYS_DEFAULT } from '../../features/updates/channel-signing.ts';
 import { type ChannelOptions, channelsFile, nowMsOf, REGISTRY_ACCESS } from './channel-refresh.ts';
 import {
+  type ChangeOptions,
   changeChannels,
   chosenRoles,
   describeChannels,
   editChannels,
   type KeyChoice,
-  openSession,
+  knownChannels,
   type PublishedChannels,
   privateKeys,
   publishFiles,
+  registryState,
   secondsText,
   withPublished,
 } from './channel-workplace.ts';
@@ -56,7 +63,7 @@ export interface DayChoice {
  * Makes the channels of a package, with no release in them yet, and puts them into its repository.
  * @param to `oci://HOST/NAME`
  * @param keys with `key` for every role for which none is named
- * @throws ALREADY_EXISTS when the repository has channels, NOT_FOUND for a key, USAGE when a role has none
+ * @throws ALREADY_EXISTS when the repository has channels or this home knows of any, NOT_FOUND for a key, USAGE when a role has none
  */
 export async function createPackageChannels(
   freehold: Freehold,
@@ -68,6 +75,7 @@ export async function createPackageChannels(
 ): Promise<PublishedChannels> {
   const { signal, access = REGISTRY_ACCESS } = options;
   const repository = parseRepository(to);
+  await requireNoneKnown(freehold, parsePackageName(name));
   const names = (chosen: readonly string[] | undefined) => chosen ?? (key === undefined ? undefined : [key]);
   const roles = await chosenRoles(freehold, {
     ...keys,
@@ -96,8 +104,19 @@ export async function createPackageChannels(
     const signing = { keys: await privateKeys(freehold), nowMs: nowMsOf(options) };
     const files = createChannels(parsePackageName(name), roles, validDays, signing);
     await publishFiles(freehold, name, place, files, undefined, options);
-    await channelsFile(freehold).publish(name, repository);
+    if (options.isDryRun !== true) await channelsFile(freehold).publish(name, repository);
     return describeChannels(name, files);
+  });
+}
+
+/** Second channels of a package would lock out everybody who has seen the first, this home included. */
+async function requireNoneKnown(freehold: Freehold, name: string): Promise<void> {
+  if ((await knownChannels(freehold, name)) === undefined) return;
+  const isPublished = (await channelsFile(freehold).published()).has(name);
+  throw new FreeholdError('ALREADY_EXISTS', `this home knows channels of ${name} already`, {
+    hint: isPublished
+      ? `freehold channel renew ${name} publishes them again where they are lost; to move them, change the repository in channels.yaml first`
+      : `to publish them from here as well, write the repository below "published" in channels.yaml, then: freehold channel renew ${name}`,
   });
 }
 
@@ -176,13 +195,36 @@ async function releaseVariant(
 export async function yankVersion(
   freehold: Freehold,
   text: string,
-  change: { readonly kind: 'yank'; readonly reason: string } | { readonly kind: 'undo' },
+  change:
+    | { readonly kind: 'yank'; readonly reason: string; readonly isUnseen?: boolean }
+    | { readonly kind: 'undo' },
   options: ChannelOptions,
 ): Promise<PublishedChannels> {
   const { name, version } = wholeVersion(text);
-  return editChannels(freehold, name, options, async (contents) =>
-    change.kind === 'undo' ? undoYank(contents, version) : yank(contents, version, change.reason),
-  );
+  return editChannels(freehold, name, options, async (contents, place) => {
+    if (change.kind === 'undo') return undoYank(contents, version);
+    if (change.isUnseen !== true) await requireSeen(freehold, { name, version }, contents, place, options);
+    return yank(contents, version, change.reason);
+  });
+}
+
+/** A slip of the pen withdraws nothing. What channels offered once may be gone from them, but not from everywhere. */
+async function requireSeen(
+  freehold: Freehold,
+  { name, version }: { readonly name: string; readonly version: string },
+  contents: ChannelContents,
+  place: ArtifactPlace,
+  { signal }: ChannelOptions,
+): Promise<void> {
+  const offered = [...contents.channels.values()].flatMap(({ releases }) => releases);
+  if (offered.some((release) => release.version === version)) return;
+  const stored = installedPackages(await freehold.store.entries());
+  if (stored.some((item) => item.name === name && item.version === version)) return;
+  if ((await place.manifest({ tag: version }, signal)) !== undefined) return;
+  const versions = [...new Set(offered.map((release) => release.version))].join(', ') || 'nothing';
+  throw new FreeholdError('NOT_FOUND', `no channel offers ${name}@${version}, and ${place.label} has it not`, {
+    hint: `offered: ${versions}; for a version that is gone from everywhere but from customers: --unseen`,
+  });
 }
 
 /** A notice as a publisher writes it. */
@@ -207,14 +249,20 @@ export async function adviseVersions(
   });
 }
 
-/** Signs snapshot and timestamp anew, so that they last longer. @throws NOT_FOUND for a key */
+/**
+ * Signs snapshot and timestamp anew, so that they last longer. Where the registry's channels are lost, damaged or older than
+ * what this home knows, that is published again.
+ * @throws NOT_FOUND for a key
+ */
 export async function renewPackageChannels(
   freehold: Freehold,
   name: string,
   options: ChannelOptions & { readonly isEverything?: boolean },
 ): Promise<PublishedChannels> {
-  return changeChannels(freehold, name, options, async ({ files, contents }, signing) =>
-    options.isEverything === true
+  const { isEverything = false } = options;
+  const change: ChangeOptions = { ...options, from: 'repaired', isRenewal: !isEverything };
+  return changeChannels(freehold, name, change, async ({ files, contents }, signing) =>
+    isEverything
       ? publishDocuments(files, documentsOf(name, contents), { ...signing, name })
       : renewChannels(files, { ...signing, name }),
   );
@@ -244,8 +292,8 @@ export async function rotateKeys(
       hint: '--recover --targets-key NEW --online-key NEW',
     });
   }
-  const rotation = { isHomeState: isRecovery };
-  return changeChannels(freehold, name, { ...options, ...rotation }, async ({ files, contents }, signing) =>
+  const change: ChangeOptions = isRecovery ? { ...options, from: 'published' } : options;
+  return changeChannels(freehold, name, change, async ({ files, contents }, signing) =>
     rotateRoot(files, documentsOf(name, contents), {
       ...signing,
       name,
@@ -262,7 +310,7 @@ export async function publishedChannels(
   options: ChannelOptions,
 ): Promise<PublishedChannels> {
   return withPublished(freehold, name, options, async (place) => {
-    const { session } = await openSession(freehold, name, place, options);
-    return describeChannels(name, session.trusted);
+    const { files } = await registryState(freehold, name, place, options);
+    return describeChannels(name, files);
   });
 }

@@ -12,6 +12,7 @@ import { ChannelSession } from '../../features/updates/channel-session.ts';
 import { earliestExpiry } from '../../features/updates/channel-signing.ts';
 import { ChannelStore } from '../../io/home/channel-store.ts';
 import { ChannelsFile } from '../../io/home/channels-file.ts';
+import { DeclinedVersions } from '../../io/home/declined-versions.ts';
 import { homeLock } from '../../io/home/home-lock.ts';
 import type { Freehold } from './freehold.ts';
 import { type PlaceOptions, withRepository, withSources } from './registry-places.ts';
@@ -37,6 +38,8 @@ export interface ChannelOptions {
   readonly access?: ChannelAccess;
   /** Against which expiry is judged. */
   readonly clock?: Pick<Clock, 'nowMs'>;
+  /** Signs what would be published, and publishes nothing. */
+  readonly isDryRun?: boolean;
 }
 
 /** Registries, with the mirrors and credentials of the home. */
@@ -54,6 +57,11 @@ export const nowMsOf = ({ clock = backgroundClock }: Pick<ChannelOptions, 'clock
 
 const lockOf = ({ home }: Freehold) => homeLock(path.join(home.path, 'home.lock'));
 export const channelStore = (freehold: Freehold) => new ChannelStore(freehold.home.path, lockOf(freehold));
+/** What this home published last, apart from what it verified. */
+export const publishedStore = (freehold: Freehold) =>
+  new ChannelStore(freehold.home.path, lockOf(freehold), 'published');
+export const declinedVersions = (freehold: Freehold) =>
+  new DeclinedVersions(freehold.home.path, lockOf(freehold));
 export const channelsFile = (freehold: Freehold) => new ChannelsFile(freehold.home.path, lockOf(freehold));
 
 /** The channels of a package as they are now, verified. */

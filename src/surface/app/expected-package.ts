@@ -12,7 +12,12 @@ export interface ExpectedPackage {
   readonly name?: string | undefined;
   readonly version?: string | undefined;
   readonly variant?: string | undefined;
+  /** The tag that led there: one that reads like a version must be the package's own, or that of the variant. */
+  readonly tag?: string | undefined;
 }
+
+/** Begins with a whole version. `latest`, `stable` and `1.4` are meant to move, and promise nothing. */
+const VERSION_TAG = /^\d+\.\d+\.\d+/;
 
 /** @throws PACKAGE_INVALID, or LOCK_MISMATCH for the content */
 export function requireExpected(
@@ -24,10 +29,13 @@ export function requireExpected(
     (expect.name !== undefined && expect.name !== name) ||
     (expect.shortName !== undefined && expect.shortName !== shortName(name)) ||
     (expect.version !== undefined && expect.version !== version) ||
-    (expect.variant !== undefined && expect.variant !== variant);
+    (expect.variant !== undefined && expect.variant !== variant) ||
+    (expect.tag !== undefined &&
+      VERSION_TAG.test(expect.tag) &&
+      ![version, `${version}-${variant}`].includes(expect.tag));
   if (wrong) {
     // Validly signed, but another one: how a registry would pass off an old version, or another model, as this one.
-    const wanted = `${expect.name ?? expect.shortName ?? name}@${expect.version ?? version}#${expect.variant ?? variant}`;
+    const wanted = `${expect.name ?? expect.shortName ?? name}@${expect.version ?? expect.tag ?? version}#${expect.variant ?? variant}`;
     throw new FreeholdError('PACKAGE_INVALID', `asked for ${wanted}, and got ${fullReference(descriptor)}`, {
       hint: 'the tag points to another package; ask whoever runs the registry, or name the package by its digest',
     });

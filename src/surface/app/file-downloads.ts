@@ -1,4 +1,4 @@
-import { namingFile } from '../../core/base/errors.ts';
+import { FreeholdError, namingFile } from '../../core/base/errors.ts';
 import type { ArtifactSource } from '../../core/format/artifact-place.ts';
 import type { PackageFile } from '../../core/format/package-descriptor.ts';
 import type { VerifiedPackage } from '../../core/format/package-verification.ts';
@@ -9,6 +9,8 @@ import { storePlace } from '../../io/store/store-place.ts';
 import type { Freehold } from './freehold.ts';
 import { fullReference, installedPackages } from './installed-packages.ts';
 
+const WRONG_BYTES_HINT =
+  'the registry gives other bytes than were signed: try another mirror, and tell the publisher';
 /** Each base is read once to find its chunks; a second one rarely has what the first has not. */
 const DELTA_BASES_MAX = 2;
 
@@ -77,7 +79,8 @@ export class FileDownloads {
       this.#meter.done(blob, outcome !== 'written');
       this.#presentBytes += outcome === 'written' ? keptBytes : file.size;
     } catch (error) {
-      throw namingFile(error, file.path);
+      const isWrong = error instanceof FreeholdError && error.code === 'DIGEST_MISMATCH';
+      throw namingFile(error, file.path, isWrong ? WRONG_BYTES_HINT : undefined);
     }
   }
 }

@@ -4,6 +4,9 @@ import { isOpenLicense, LICENSE_UNKNOWN } from '../../core/format/license-expres
 import { chosenLocalName, localPackageName } from '../../core/format/local-name.ts';
 import type { AddOptions, InstallResult } from './install-package.ts';
 
+/** Said of every import, so that nobody takes the home's signature for the publisher's. */
+export const UNSIGNED = 'nobody’s signature vouches for it: the package is signed with this home’s own key';
+
 /** How a model of somebody else, which comes as no package, is to be installed. */
 export interface ImportOptions extends AddOptions {
   readonly signal: AbortSignal;

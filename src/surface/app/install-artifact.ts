@@ -92,7 +92,17 @@ export async function installFromSource(
   manifest: ManifestDocument,
   options: ArtifactInstallOptions,
 ): Promise<ArtifactInstallResult> {
-  const { verified, documents } = await readPackageArtifact(freehold, sources, manifest, options);
+  const artifact = await readPackageArtifact(freehold, sources, manifest, options);
+  return installPackageArtifact(freehold, sources, artifact, options);
+}
+
+/** The same of a package whose documents were read. */
+export async function installPackageArtifact(
+  freehold: Freehold,
+  sources: readonly ArtifactSource[],
+  { verified, documents }: PackageArtifact,
+  options: ArtifactInstallOptions,
+): Promise<ArtifactInstallResult> {
   await requireRoom(freehold, verified.descriptor.files);
   const bases = options.isWithoutDelta === true ? [] : await deltaBases(freehold, verified, options.signal);
   const downloads = new FileDownloads(freehold, sources, verified, bases);
@@ -100,7 +110,7 @@ export async function installFromSource(
     inParallel(files, BLOBS_AT_ONCE, options.signal, (file, signal) => downloads.bring(file, signal));
   const installed = await installVerified(freehold, { verified, documents, bring }, options);
   const place = storePlace(freehold.store, verified.descriptor.name);
-  await keepChunkMaps(sources, place, manifest.digest, options.signal);
+  await keepChunkMaps(sources, place, verified.manifestDigest, options.signal);
   return { ...installed, transfer: downloads.transfer };
 }
 

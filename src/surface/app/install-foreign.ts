@@ -20,6 +20,7 @@ import {
   type ImportResult,
   importName,
   requireImportAccepted,
+  UNSIGNED,
 } from './import-options.ts';
 import { readSmallBlob } from './install-artifact.ts';
 import { type ImportedBytes, installGguf, installOnce } from './install-gguf.ts';
@@ -31,8 +32,6 @@ const LICENSES_MAX = 8;
 /** Defaults of a model: a few numbers and stop strings. */
 const PARAMETERS_BYTES_MAX = 256 << 10;
 const UNNAMED_TAGS = ['latest'];
-const UNSIGNED = 'nobody’s signature vouches for it: the package is signed with this home’s own key';
-
 /** An artifact of another tool, wherever its blobs lie. */
 export interface ForeignPlace {
   /** For messages. */

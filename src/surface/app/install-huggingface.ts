@@ -11,6 +11,7 @@ import {
   type ImportResult,
   importName,
   requireImportAccepted,
+  UNSIGNED,
 } from './import-options.ts';
 import { type ImportedBytes, installGguf, installOnce } from './install-gguf.ts';
 
@@ -69,7 +70,7 @@ export async function installFromHuggingFace(
     };
     return installGguf(freehold, weights, facts, options);
   });
-  return { ...installed, source: `${place}/${first}@${repository.commit}`, remarks: [] };
+  return { ...installed, source: `${place}/${first}@${repository.commit}`, remarks: [UNSIGNED] };
 }
 
 /** The repository's name where it holds one model in several quantizations, as most do; else that of the file. */

@@ -16,7 +16,7 @@ import {
 } from '../../io/fetch/local-model-folders.ts';
 import type { Freehold } from './freehold.ts';
 import { readGgufWeights } from './gguf-weights.ts';
-import { type ImportOptions, type ImportResult, importName } from './import-options.ts';
+import { type ImportOptions, type ImportResult, importName, UNSIGNED } from './import-options.ts';
 import { installFromFolder } from './install-folder.ts';
 import { type ForeignPlace, installForeignArtifact, nameWithTag } from './install-foreign.ts';
 import { installGguf } from './install-gguf.ts';
@@ -55,7 +55,7 @@ async function installGgufFile(
   const { paths } = await readGgufWeights(file);
   const weights = paths.map((item) => ({ kind: 'local', path: item }) as const);
   const installed = await installGguf(freehold, weights, { name }, options);
-  return { ...installed, source: `file:${path.resolve(file)}`, remarks: [] };
+  return { ...installed, source: `file:${path.resolve(file)}`, remarks: [UNSIGNED] };
 }
 
 /**

@@ -1,18 +1,21 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { temporaryFolder } from '../../../tests/fixtures/freehold-home.ts';
 import { type MemoryPlace, memoryPlace } from '../../../tests/fixtures/memory-place.ts';
+import { writeTinyModel } from '../../../tests/fixtures/tiny-model.ts';
 import {
   installTinyPackage,
   TINY_KEY,
   type TinyPackageOptions,
 } from '../../../tests/fixtures/tiny-package.ts';
+import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import type { ProgressEvent } from '../../core/base/progress.ts';
 import { manifestDocument } from '../../core/format/artifact-documents.ts';
 import type { ArtifactSource } from '../../core/format/artifact-place.ts';
-import { encodeJson } from '../../core/format/oci.ts';
+import { encodeJson, MEDIA_TYPE } from '../../core/format/oci.ts';
 import { type Freehold, openFreehold } from './freehold.ts';
 import { installFromSources } from './install-registry.ts';
 import { installedPackages } from './installed-packages.ts';
@@ -204,6 +207,102 @@ test('a tag that points to an older or another package, validly signed: refused'
   );
 });
 
+test('attack: an old index under a new tag, as it is, by tag, range and nothing', async (context) => {
+  const ground = await makeGround(context);
+  await push(ground);
+  const old = ground.place.tagged.get('1.0.0');
+  assert.ok(old !== undefined);
+  ground.place.tagged.set('3.0.0', old);
+  for (const selector of [
+    { kind: 'tag', tag: '3.0.0' },
+    { kind: 'range', range: '>=2.5' },
+    { kind: 'newest' },
+  ] as const) {
+    await assert.rejects(
+      install(ground, selector),
+      refusedWith('PACKAGE_INVALID', /3\.0\.0.* got .*1\.0\.0/),
+    );
+  }
+  assert.deepEqual(await ground.customer.store.entries(), []);
+});
+
+test('attack: a place that takes the signature away is passed over; alone, it is refused', async (context) => {
+  const ground = await makeGround(context);
+  await push(ground);
+  const bare = memoryPlace('bare');
+  await putBareModel(bare, ground.folder, '1.0.0');
+  const installed = await install(ground, { kind: 'tag', tag: '1.0.0' }, [bare, ground.place]);
+  assert.equal(installed.name, 'acme/tiny');
+  await assert.rejects(
+    install(ground, { kind: 'tag', tag: '1.0.0' }, [bare]),
+    refusedWith('SIGNATURE_MISSING', /trust\.yaml says who signs acme\/\*/),
+  );
+  const asked = await installFromSources(
+    ground.customer,
+    [bare],
+    { host: 'registry.example', repository: REPOSITORY, selector: { kind: 'tag', tag: '1.0.0' } },
+    { signal: never(), mayImport: true },
+  );
+  assert.equal(asked.name, 'local/tiny');
+  assert.ok('remarks' in asked && asked.remarks.some((remark) => /nobody/.test(remark)));
+});
+
+test('a mirror with a package of somebody else, or another version, costs only itself', async (context) => {
+  const ground = await makeGround(context);
+  await push(ground);
+  const stranger = await openFreehold({ env: {}, home: path.join(ground.folder, 'stranger') });
+  await installTinyPackage(stranger, path.join(ground.folder, 'stranger-project'), {
+    files: { LICENSE: 'x' },
+  });
+  const mirror = memoryPlace('mirror');
+  await pushPackage(stranger, 'acme/tiny', mirror, REPOSITORY, { signal: never() });
+  assert.equal((await install(ground, { kind: 'tag', tag: '1.0.0' }, [mirror, ground.place])).isNew, true);
+  await verifyReference(ground.customer, 'acme/tiny', never());
+});
+
+test('a mirror that lags hides no newer version', async (context) => {
+  const ground = await makeGround(context);
+  await push(ground);
+  const lagging = ground.place.copy('lagging');
+  await installTinyPackage(ground.publisher, path.join(ground.folder, 'newer'), {
+    version: '1.1.0',
+    files: { LICENSE: 'newer' },
+  });
+  await push(ground, 'acme/tiny@1.1.0');
+  assert.equal((await install(ground, { kind: 'newest' }, [lagging, ground.place])).version, '1.1.0');
+});
+
+test('tags that mean something are not given away, and others are', async (context) => {
+  const ground = await makeGround(context);
+  for (const tag of ['1.1.0', '2.0.0-f32', 'freehold-channels', `sha256-${'0'.repeat(64)}`, 'a b']) {
+    await assert.rejects(push(ground, 'acme/tiny', { tags: [tag] }), refusedWith('REFERENCE_INVALID'), tag);
+  }
+  assert.equal(ground.place.tagged.size, 0, 'nothing was pushed');
+  await push(ground, 'acme/tiny', { tags: ['latest'] });
+  assert.equal((await install(ground, { kind: 'tag', tag: 'latest' })).version, '1.0.0');
+});
+
+test('other content that came while a push went on is not replaced', async (context) => {
+  const ground = await makeGround(context);
+  const other = await openFreehold({ env: {}, home: path.join(ground.folder, 'other') });
+  await installTinyPackage(other, path.join(ground.folder, 'other-project'), { files: { LICENSE: 'other' } });
+  let isFirst = true;
+  const slow: MemoryPlace = {
+    ...ground.place,
+    async putBlob(...parameters) {
+      if (isFirst) {
+        isFirst = false;
+        await pushPackage(other, 'acme/tiny', ground.place, REPOSITORY, { signal: never() });
+      }
+      return ground.place.putBlob(...parameters);
+    },
+  };
+  await assert.rejects(
+    pushPackage(ground.publisher, 'acme/tiny', slow, REPOSITORY, { signal: never() }),
+    refusedWith('ALREADY_EXISTS', /other content/),
+  );
+});
+
 test('a download that breaks is continued where it stopped', async (context) => {
   const ground = await makeGround(context);
   await push(ground);
@@ -241,3 +340,31 @@ test('an index that lost its annotations: the manifests have them too', async (c
     'q8_0',
   );
 });
+
+/** What a tool without signatures pushes: one layer of weights (CNCF ModelPack). */
+async function putBareModel(place: MemoryPlace, folder: string, tag: string): Promise<void> {
+  const weights = await readFile(await writeTinyModel(path.join(folder, 'tiny.gguf')));
+  const config = encodeJson({
+    descriptor: { name: 'tiny' },
+    config: { format: 'gguf' },
+    modelfs: { type: 'layers', diffIds: [Digest.of(weights)] },
+  });
+  for (const bytes of [weights, config]) place.blobs.set(Digest.of(bytes), bytes);
+  const manifest = manifestDocument(
+    encodeJson({
+      schemaVersion: 2,
+      mediaType: MEDIA_TYPE.manifest,
+      artifactType: MEDIA_TYPE.modelManifest,
+      config: { mediaType: MEDIA_TYPE.modelConfig, digest: Digest.of(config), size: config.length },
+      layers: [
+        {
+          mediaType: MEDIA_TYPE.weight,
+          digest: Digest.of(weights),
+          size: weights.length,
+          annotations: { 'org.cncf.model.filepath': 'tiny.gguf' },
+        },
+      ],
+    }),
+  );
+  await place.putManifest(manifest, tag, never());
+}

@@ -1,21 +1,21 @@
 import type { RegistryReference } from '../../core/base/registry-reference.ts';
 import type { ArtifactSource } from '../../core/format/artifact-place.ts';
 import type { VariantChoice } from '../../core/format/variant-choice.ts';
+import { type FindOptions, findPackage } from './find-package.ts';
 import type { Freehold } from './freehold.ts';
 import type { ImportOptions, ImportResult } from './import-options.ts';
 import {
   type ArtifactInstallOptions,
   type ArtifactInstallResult,
-  installFromSource,
-  isPackageManifest,
+  installPackageArtifact,
 } from './install-artifact.ts';
-import { readMachineFacts } from './machine-facts.ts';
 import { withSources } from './registry-places.ts';
-import { type ListedVariant, resolveArtifact } from './resolve-remote.ts';
+import type { ListedVariant } from './resolve-remote.ts';
 
 export interface RegistryInstallOptions extends ArtifactInstallOptions, Omit<ImportOptions, 'expect'> {
   /** Plain http also to another machine. */
   readonly plainHttp?: boolean;
+  readonly mayImport?: FindOptions['mayImport'];
   /** Hears why the variant was chosen, before anything is downloaded. */
   readonly onChoice?: (choice: VariantChoice<ListedVariant>) => void;
 }
@@ -41,16 +41,11 @@ export async function installFromSources(
   reference: RegistryReference,
   options: RegistryInstallOptions,
 ): Promise<ArtifactInstallResult | ImportResult> {
-  const { signal, expect = {} } = options;
-  const { progress } = freehold;
-  const resolved = await resolveArtifact(sources, reference, await readMachineFacts(), { signal, progress });
-  if (resolved.choice !== undefined) options.onChoice?.(resolved.choice);
-  if (!isPackageManifest(resolved.manifest)) {
-    const { installForeign } = await import('./install-foreign.ts');
-    return installForeign(freehold, sources, resolved.manifest, reference, options);
+  const found = await findPackage(freehold, sources, reference, options);
+  if (found.choice !== undefined) options.onChoice?.(found.choice);
+  if (found.artifact !== undefined) {
+    return installPackageArtifact(freehold, found.sources, found.artifact, options);
   }
-  return installFromSource(freehold, sources, resolved.manifest, {
-    ...options,
-    expect: { ...resolved.expect, ...expect },
-  });
+  const { installForeign } = await import('./install-foreign.ts');
+  return installForeign(freehold, found.sources, found.manifest, reference, options);
 }

@@ -85,12 +85,16 @@ export function selectInstalled(
   reference: Reference,
   text: string,
 ): InstalledPackage[] {
-  const wanted =
-    reference.kind === 'catalog'
-      ? `catalog/${reference.name}`
-      : reference.kind === 'installed'
-        ? reference.name
-        : '';
+  if (reference.kind !== 'catalog' && reference.kind !== 'installed') {
+    throw new FreeholdError(
+      'REFERENCE_INVALID',
+      `${text} says where a model comes from; an installed one is meant`,
+      {
+        hint: 'freehold list shows the names of what is installed',
+      },
+    );
+  }
+  const wanted = reference.kind === 'catalog' ? `catalog/${reference.name}` : reference.name;
   let named = packages.filter((item) => item.name === wanted);
   if (named.length === 0) named = packages.filter((item) => shortName(item.name) === wanted);
   const names = [...new Set(named.map((item) => item.name))];

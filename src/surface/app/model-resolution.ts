@@ -6,13 +6,11 @@ import { type AppModel, parseModelSource } from '../../core/format/app-yaml.ts';
 import { contentMismatch, type LockedModel } from '../../core/format/lock-file.ts';
 import { isInRange } from '../../core/format/version-range.ts';
 import { refreshChannels } from './channel-refresh.ts';
+import { findPackage } from './find-package.ts';
 import type { Freehold } from './freehold.ts';
-import { isPackageManifest, readPackageArtifact } from './install-artifact.ts';
 import { installReference } from './install-reference.ts';
 import { fullReference, installedPackages } from './installed-packages.ts';
-import { readMachineFacts } from './machine-facts.ts';
 import { withSources } from './registry-places.ts';
-import { resolveArtifact } from './resolve-remote.ts';
 import { requireChannel } from './update-check.ts';
 import { verifyInstalled } from './verify-package.ts';
 
@@ -96,32 +94,27 @@ async function resolveInRegistry(
   options: ResolveOptions,
 ): Promise<Resolved> {
   const { signal } = options;
-  const found = await withSources(freehold, reference, async (sources) => {
-    const resolution = { signal, progress: freehold.progress };
-    const { manifest, expect } = await resolveArtifact(
-      sources,
-      reference,
-      await readMachineFacts(),
-      resolution,
-    );
-    if (!isPackageManifest(manifest)) return { manifest, verified: undefined };
-    return { manifest, ...(await readPackageArtifact(freehold, sources, manifest, { signal, expect })) };
-  });
+  const found = await withSources(freehold, reference, (sources) =>
+    findPackage(freehold, sources, reference, { signal }),
+  );
   const { digest } = found.manifest;
   const byDigest = registryReferenceText({ ...reference, selector: { kind: 'digest', digest } });
-  if (found.verified === undefined) {
+  if (found.artifact === undefined) {
     return resolvedOf(await install(freehold, byDigest, reference.variant, options), byDigest);
   }
-  const { name, version, variant } = found.verified.descriptor;
+  const { verified } = found.artifact;
+  const { name, version, variant } = verified.descriptor;
   return {
     name,
     version,
     variant,
-    content: found.verified.contentDigest,
+    content: verified.contentDigest,
     manifest: digest,
     source: isFixed(reference, version, variant)
       ? registryReferenceText({ ...reference, selector: fixedSelector(reference, version), variant })
-      : byDigest,
+      : reference.selector.kind === 'digest'
+        ? registryReferenceText({ ...reference, variant })
+        : byDigest,
   };
 }
 

@@ -1,6 +1,7 @@
 import { FreeholdError } from '../../core/base/errors.ts';
 import { shortName } from '../../core/base/ids.ts';
 import { parseReference } from '../../core/base/reference.ts';
+import { parseTag } from '../../core/base/registry-reference.ts';
 import { parseArtifactDocument } from '../../core/format/artifact-documents.ts';
 import type { ArtifactPlace, ManifestDocument } from '../../core/format/artifact-place.ts';
 import { encodeVersionIndex } from '../../core/format/modelpack.ts';
@@ -45,6 +46,8 @@ export interface PushReport {
     readonly manifestDigest: string;
   }[];
   readonly indexDigest: string;
+  /** Of the version: its own, and those that were asked for. */
+  readonly tags: readonly string[];
   readonly writtenBytes: number;
   /** Not sent, since the registry had them. */
   readonly presentBytes: number;
@@ -67,6 +70,7 @@ export async function pushPackage(
 ): Promise<PushReport> {
   const chosen = await packagesToPush(freehold, text);
   const [{ name, version }] = chosen;
+  for (const tag of options.tags ?? []) requireFreeTag(tag);
   if (shortName(name) !== shortName(repository)) {
     throw new FreeholdError('NAME_INVALID', `${name} cannot be pushed to a repository named ${repository}`, {
       hint: `the last part of the repository must be the package's: …/${shortName(name)}`,
@@ -89,6 +93,7 @@ export async function pushPackage(
       manifestDigest: item.manifestDigest,
     })),
     indexDigest: index.digest,
+    tags: [version, ...(options.tags ?? [])],
     ...report,
   };
 }
@@ -96,15 +101,31 @@ export async function pushPackage(
 /** The tag of one variant, as `referenceName` has it behind the name. */
 const variantTag = ({ version, variant }: InstalledPackage) => `${version}-${variant}`;
 
-/** All variants of the newest version that is meant. */
+/** Tags that mean something to Freehold: whole versions and their variants, channels, lists of referrers. */
+const RESERVED_TAG = /^(?:\d+\.\d+\.\d+.*|freehold-.*|sha256-.*)$/;
+
+/** @throws REFERENCE_INVALID for no tag, and for one that is not the user's to give */
+function requireFreeTag(tag: string): void {
+  if (!RESERVED_TAG.test(parseTag(tag))) return;
+  throw new FreeholdError(
+    'REFERENCE_INVALID',
+    `the tag ${tag} is not free: Freehold reads versions, channels and referrers there`,
+    {
+      hint: 'a name that people read: latest, stable, ward7',
+    },
+  );
+}
+
+/** All variants of the newest version that is meant and not held back. */
 async function packagesToPush(
   { store }: Freehold,
   text: string,
 ): Promise<[InstalledPackage, ...InstalledPackage[]]> {
   const packages = selectInstalled(installedPackages(await store.entries()), parseReference(text), text);
-  const [first, ...others] = packages;
+  const newest = packages.find(({ held }) => held === undefined) ?? packages[0];
+  const [first, ...others] = packages.filter(({ version }) => version === newest?.version);
   if (first === undefined) throw new FreeholdError('MODEL_NOT_FOUND', `${text} is not installed`);
-  return [first, ...others.filter(({ version }) => version === first.version)];
+  return [first, ...others];
 }
 
 /** @throws SIGNATURE_MISSING, ALREADY_EXISTS, and what reading a package throws */
@@ -159,11 +180,13 @@ function otherContent(place: ArtifactPlace, item: InstalledPackage, content: str
 }
 
 async function pushVariant(
-  { store, progress }: Freehold,
+  freehold: Freehold,
   item: InstalledPackage,
   place: ArtifactPlace,
-  { signal, isDryRun = false, isWithoutChunkMaps = false }: PushOptions,
+  options: PushOptions,
 ): Promise<CopyReport> {
+  const { store, progress } = freehold;
+  const { signal, isDryRun = false, isWithoutChunkMaps = false } = options;
   const source = storePlace(store, item.name);
   const manifest = await source.manifest({ digest: item.manifestDigest }, signal);
   if (manifest === undefined)
@@ -172,11 +195,13 @@ async function pushVariant(
     signal,
     progress,
     label: fullReference(item),
-    tag: variantTag(item),
     withReferrers: false,
     isDryRun,
   });
   if (!isDryRun) {
+    // Once more: sending may have taken hours, in which another machine pushed.
+    await requirePushable(freehold, item, place, options);
+    await place.putManifest(manifest, variantTag(item), signal);
     await pushSignatureReferrers(place, manifest, signal);
     if (!isWithoutChunkMaps) await pushChunkMaps(source, place, manifest, signal);
   }
@@ -243,7 +268,7 @@ async function pushIndex(
 ): Promise<ManifestDocument> {
   for (let attempt = 0; attempt < INDEX_ATTEMPTS_MAX; attempt++) {
     const there = await readIndex(place, version, signal);
-    if (attempt > 0 && !isReplacing) requireSameVariants(place, there, chosen);
+    if (!isReplacing) requireSameVariants(place, there, chosen);
     const others = there.filter((entry) => !chosen.some((item) => isVariant(entry, item)));
     const encoded = encodeVersionIndex([...others, ...chosen.map(({ entry }) => publicEntry(entry))]);
     const document = { ...encoded, mediaType: MEDIA_TYPE.index };

@@ -12,7 +12,7 @@ import {
   variantFacts,
 } from '../../core/format/variant-choice.ts';
 import { newestVersion } from '../../core/format/version-range.ts';
-import { documentVersion, listVersions } from '../../features/transfer/artifact-versions.ts';
+import { listVersions } from '../../features/transfer/artifact-versions.ts';
 import { type FailoverOptions, readDocument } from '../../features/transfer/failover.ts';
 import type { ExpectedPackage } from './expected-package.ts';
 
@@ -35,8 +35,9 @@ export interface ResolvedArtifact {
 }
 
 /**
- * Finds the version that a reference means, and of its variants the one that is named, or fits this machine.
+ * Reads the version that a reference names, and of its variants the one that is named, or fits this machine.
  * @param sources in order of preference
+ * @param reference after `withFixedVersion`
  * @throws NOT_FOUND, MODEL_NOT_FOUND naming the versions or variants that there are, SOURCES_EXHAUSTED, MANIFEST_INVALID
  */
 export async function resolveArtifact(
@@ -47,13 +48,10 @@ export async function resolveArtifact(
 ): Promise<ResolvedArtifact> {
   const root = await readRoot(sources, reference, options);
   const document = parseArtifactDocument(root.bytes, root.digest);
-  // Of a tag that names a version; what else a tag says (`latest`, `stable`) promises nothing.
   const { selector } = reference;
-  const version = documentVersion(root);
-  const named = selector.kind === 'tag' && selector.tag !== version ? undefined : version;
   const expect = {
     shortName: shortName(reference.repository),
-    version: selector.kind === 'digest' ? undefined : named,
+    tag: selector.kind === 'tag' ? selector.tag : undefined,
   };
   if (document.kind === 'manifest') {
     return { manifest: root, expect: { ...expect, variant: reference.variant }, choice: undefined };
@@ -111,21 +109,34 @@ function chooseListed(
   return chooseVariant(meant, machine, label);
 }
 
-async function readRoot(
+/**
+ * The tag of the version that a range, or nothing, means, of all places together; other selectors stay as they are.
+ * @throws MODEL_NOT_FOUND naming the versions that there are
+ */
+export async function withFixedVersion(
   sources: readonly ArtifactSource[],
-  { selector, ...reference }: RegistryReference,
+  reference: RegistryReference,
   options: FailoverOptions,
-): Promise<ManifestDocument> {
-  if (selector.kind === 'tag') return readDocument(sources, { tag: selector.tag }, options);
-  if (selector.kind === 'digest') return readDocument(sources, { digest: selector.digest }, options);
+): Promise<RegistryReference> {
+  const { selector } = reference;
+  if (selector.kind === 'tag' || selector.kind === 'digest') return reference;
   const versions = await listVersions(sources, options);
   const version = newestVersion(versions, selector.kind === 'range' ? selector.range : undefined);
-  if (version !== undefined) return readDocument(sources, { tag: version }, options);
-  const text = registryReferenceText({ ...reference, selector });
-  throw new FreeholdError('MODEL_NOT_FOUND', `no version for ${text}`, {
+  if (version !== undefined) return { ...reference, selector: { kind: 'tag', tag: version } };
+  throw new FreeholdError('MODEL_NOT_FOUND', `no version for ${registryReferenceText(reference)}`, {
     hint:
       versions.length === 0
         ? 'the repository has no tags that are versions; name a tag'
         : `there are ${versions.slice(0, 10).join(', ')}`,
   });
+}
+
+async function readRoot(
+  sources: readonly ArtifactSource[],
+  { selector }: RegistryReference,
+  options: FailoverOptions,
+): Promise<ManifestDocument> {
+  if (selector.kind === 'tag') return readDocument(sources, { tag: selector.tag }, options);
+  if (selector.kind === 'digest') return readDocument(sources, { digest: selector.digest }, options);
+  throw new FreeholdError('INTERNAL', 'the version of a range was not looked for');
 }

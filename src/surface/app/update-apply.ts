@@ -5,7 +5,13 @@ import type { Release, ReleaseVariant } from '../../core/format/channel-document
 import type { Acceptance } from '../../features/updates/exact-match.ts';
 import type { Offer } from '../../features/updates/update-offer.ts';
 import type { FollowedChannel } from '../../io/home/channels-file.ts';
-import { type ChannelOptions, channelsFile, REGISTRY_ACCESS, refreshChannels } from './channel-refresh.ts';
+import {
+  type ChannelOptions,
+  channelsFile,
+  declinedVersions,
+  REGISTRY_ACCESS,
+  refreshChannels,
+} from './channel-refresh.ts';
 import type { Freehold } from './freehold.ts';
 import { installFromSources } from './install-registry.ts';
 import {
@@ -15,7 +21,7 @@ import {
   installedPackages,
 } from './installed-packages.ts';
 import { checkUpdates, followedName, requireChannel } from './update-check.ts';
-import { type Activation, activateVersion, activeVersion, holdVersion } from './version-activation.ts';
+import { type Activation, activateVersion, activeVersion, refuseVersion } from './version-activation.ts';
 
 /** Brings one variant of a release into the store, held back. */
 export type InstallRelease = (
@@ -26,6 +32,8 @@ export type InstallRelease = (
     readonly from: FollowedChannel['from'];
     /** Absent: the one that fits this machine. */
     readonly variant: ReleaseVariant | undefined;
+    /** Another version is in use. */
+    readonly isUpdate: boolean;
   },
   options: ChannelOptions,
 ) => Promise<InstalledPackage>;
@@ -58,6 +66,8 @@ export type ApplyOutcome =
       readonly name: string;
       readonly version: string;
       readonly acceptance: Acceptance;
+      /** Goes on; absent: none is in use. */
+      readonly current?: string;
     }
   | { readonly kind: 'unchanged'; readonly name: string; readonly offer: Offer }
   | { readonly kind: 'failed'; readonly name: string; readonly failure: FreeholdError };
@@ -181,10 +191,17 @@ async function take(freehold: Freehold, taking: Taking, options: ApplyOptions): 
   const check = await options.acceptance?.(name);
   const acceptance = check === undefined ? undefined : await tryOut(freehold, taking, candidates, check);
   if (acceptance?.accepted === false) {
-    await holdVersion(freehold, name, release.version, 'refused');
-    return { kind: 'refused', name, version: release.version, acceptance };
+    await refuseVersion(freehold, name, release.version);
+    const { current } = taking;
+    return {
+      ...{ kind: 'refused', name, version: release.version, acceptance },
+      ...(current === undefined ? {} : { current }),
+    };
   }
   const activation = await activateVersion(freehold, name, release.version);
+  await declinedVersions(freehold).forgetUpTo(name, release.version);
+  // Another process was faster.
+  if (activation.from === activation.to) return { kind: 'unchanged', name, offer: { kind: 'current' } };
   return { kind: 'updated', name, activation, ...(acceptance === undefined ? {} : { acceptance }) };
 }
 
@@ -202,25 +219,30 @@ async function bring(
   const chosen = release.variants.filter(({ variant }) => inUse.includes(variant));
   const candidates: InstalledPackage[] = [];
   for (const variant of chosen.length === 0 ? [undefined] : chosen) {
-    const target = { name, version: release.version, from: followed.from, variant };
+    const target = { name, version: release.version, from: followed.from, variant, isUpdate: current !== undefined };
     const item = await install(freehold, target, options);
-    requirePromised(item, release);
+    requirePromised(item, release, current);
     candidates.push(item);
   }
   return candidates;
 }
 
 /** The publisher's signature covers any version of the package; the channel says which bytes were promoted. */
-function requirePromised(item: InstalledPackage, release: Release): void {
+function requirePromised(item: InstalledPackage, release: Release, current: string | undefined): void {
   const promised = release.variants.find(({ variant }) => variant === item.variant);
   if (promised?.contentDigest === item.contentDigest && item.version === release.version) return;
   const detail = { expected: promised?.contentDigest ?? null, actual: item.contentDigest };
-  throw notPromised(fullReference(item), detail);
+  throw notPromised(fullReference(item), current !== undefined, detail);
 }
 
-function notPromised(what: string, detail: FreeholdError['detail'], cause?: unknown): FreeholdError {
+function notPromised(
+  what: string,
+  isInUse: boolean,
+  detail: FreeholdError['detail'],
+  cause?: unknown,
+): FreeholdError {
   return new FreeholdError('CHANNEL_INVALID', `${what} is not what the channel promised`, {
-    hint: 'the version in use goes on; ask the publisher whether this one was pushed again after it was promoted',
+    hint: `${isInUse ? 'the version in use goes on' : 'nothing was put into use'}; ask the publisher whether this one was pushed again after it was promoted`,
     detail,
     cause,
   });
@@ -257,7 +279,7 @@ const installFromChannel: InstallRelease = async (freehold, target, options) => 
     }).catch((error: unknown) => {
       // Before a byte of the weights was read.
       if (!(error instanceof FreeholdError) || error.code !== 'LOCK_MISMATCH') throw error;
-      throw notPromised(`${name}@${version}#${variant?.variant}`, error.detail, error);
+      throw notPromised(`${name}@${version}#${variant?.variant}`, target.isUpdate, error.detail, error);
     });
   });
 };

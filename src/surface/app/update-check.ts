@@ -19,7 +19,7 @@ import {
 } from './channel-refresh.ts';
 import type { Freehold } from './freehold.ts';
 import { type InstalledPackage, installedPackages } from './installed-packages.ts';
-import { activeVersion, storedVersions } from './version-activation.ts';
+import { activeVersion, knownVersions } from './version-activation.ts';
 
 /** What there is to know about one package that follows a channel; the notices are about the version in use. */
 export interface UpdateStatus extends VersionNotices {
@@ -125,7 +125,7 @@ async function offerFor(
     contents,
     channel: followed.channel,
     active: activeVersion(packages, name),
-    known: storedVersions(packages, name),
+    known: await knownVersions(freehold, packages, name),
     bucket: (version) => rolloutBucket(id, name, version),
     now,
   });

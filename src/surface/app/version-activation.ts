@@ -1,7 +1,8 @@
 import { FreeholdError } from '../../core/base/errors.ts';
 import { compareVersions } from '../../core/base/ids.ts';
 import type { OciDescriptor } from '../../core/format/oci.ts';
-import type { HeldReason } from '../../features/updates/update-offer.ts';
+import type { HeldReason, KnownVersion } from '../../features/updates/update-offer.ts';
+import { declinedVersions } from './channel-refresh.ts';
 import type { Freehold } from './freehold.ts';
 import {
   FORMER_ANNOTATION,
@@ -30,6 +31,19 @@ export function storedVersions(packages: readonly InstalledPackage[], name: stri
     const held = variants.every((item) => item.held !== undefined) ? variants[0]?.held : undefined;
     return { version, variants, ...(held === undefined ? {} : { held }) };
   });
+}
+
+/** The same, and those that were declined here and are not in the store any more. @throws CONFIG_INVALID */
+export async function knownVersions(
+  freehold: Freehold,
+  packages: readonly InstalledPackage[],
+  name: string,
+): Promise<KnownVersion[]> {
+  const stored = storedVersions(packages, name);
+  const gone = (await declinedVersions(freehold).of(name)).filter(
+    ({ version }) => !stored.some((item) => item.version === version),
+  );
+  return [...stored, ...gone.map(({ version, reason }) => ({ version, held: reason }))];
 }
 
 /** The version that a bare name means. */
@@ -65,18 +79,14 @@ export async function activateVersion(
   return { name, from, to: version };
 }
 
-/** Marks a version that is in the store, and not in use. */
-export async function holdVersion(
-  freehold: Freehold,
-  name: string,
-  version: string,
-  reason: HeldReason,
-): Promise<void> {
+/** Marks a version that is in the store, and not in use, as refused here. */
+export async function refuseVersion(freehold: Freehold, name: string, version: string): Promise<void> {
+  await declinedVersions(freehold).add(name, { version, reason: 'refused' });
   await freehold.store.updateEntries((entries) =>
     entries.map((entry) => {
       const [item] = installedPackages([entry]);
       const isMeant = item?.name === name && item.version === version && item.held !== undefined;
-      return isMeant ? annotated(entry, HELD_ANNOTATION, reason) : entry;
+      return isMeant ? annotated(entry, HELD_ANNOTATION, 'refused') : entry;
     }),
   );
 }
@@ -84,13 +94,23 @@ export async function holdVersion(
 /**
  * Puts the version back that was in use before: the last one that is still in the store; where nothing is known, the next
  * older one. Needs no network, reads no weights.
+ * @param wanted this one instead
  * @throws MODEL_NOT_FOUND when there is nothing to go back to
  */
-export async function rollBackVersion(freehold: Freehold, name: string): Promise<Activation> {
+export async function rollBackVersion(
+  freehold: Freehold,
+  name: string,
+  wanted?: string,
+): Promise<Activation> {
+  const left = rollbackTarget(installedPackages(await freehold.store.entries()), name, wanted)?.from;
+  // Before the change: a crash in between leaves a version in use that a later removal does not bring back.
+  if (left !== undefined) {
+    await declinedVersions(freehold).add(name, { version: left, reason: 'rolled-back' });
+  }
   let result: Activation | undefined;
   await freehold.store.updateEntries((entries) => {
     const packages = installedPackages(entries);
-    const target = rollbackTarget(packages, name);
+    const target = rollbackTarget(packages, name, wanted);
     if (target === undefined) throw nothingBefore(packages, name);
     result = { name, from: target.from, to: target.version };
     const changed = activated(entries, { name, version: target.version, former: target.former });
@@ -108,18 +128,26 @@ export async function rollBackVersion(freehold: Freehold, name: string): Promise
 export function rollbackTarget(
   packages: readonly InstalledPackage[],
   name: string,
+  wanted?: string,
 ): { readonly from: string; readonly version: string; readonly former: readonly string[] } | undefined {
   const versions = storedVersions(packages, name);
   const from = activeVersion(packages, name);
   if (from === undefined) return undefined;
   const former = formerVersions(packages, name, from);
   const last = former.findLastIndex(
-    (version) => version !== from && versions.some((item) => item.version === version),
+    (version) =>
+      version !== from &&
+      (wanted === undefined || version === wanted) &&
+      versions.some((item) => item.version === version),
   );
   const known = former[last];
   if (known !== undefined) return { from, version: known, former: former.slice(0, last) };
   const older = versions.find(
-    ({ version, held }) => held === undefined && compareVersions(version, from) < 0,
+    ({ version, held }) =>
+      version !== from &&
+      (wanted === undefined
+        ? held === undefined && compareVersions(version, from) < 0
+        : version === wanted),
   );
   if (older === undefined) return undefined;
   return { from, version: older.version, former: formerVersions(packages, name, older.version) };

@@ -27,6 +27,10 @@ export function registerInstallCommands(program: Command, add: AddAction): void 
         'package name of an imported model, instead of the one that follows from its file',
       )
       .option('--frozen', 'exactly what freehold.lock has, which must fit freehold.yaml: for CI')
+      .option(
+        '--import',
+        'take a model that nobody signed, though trust.yaml says who signs models of this name',
+      )
       .option('--explain', 'say why this variant of a version was chosen')
       .option('--no-delta', 'fetch whole files, also where an installed version has most of the bytes')
       .option('--plain-http', 'a registry without TLS, not on this machine')
@@ -45,6 +49,7 @@ export function registerInstallCommands(program: Command, add: AddAction): void 
         name: options.name,
         isWithoutDelta: !options.delta,
         plainHttp: options.plainHttp === true,
+        mayImport: options.import === true,
         onChoice: (choice) => {
           explained.choice = choice;
           if (options.explain === true) context.terminal.note(choiceText(context.terminal, choice));
@@ -78,6 +83,7 @@ interface InstallFlags {
   readonly explain?: boolean;
   readonly delta: boolean;
   readonly plainHttp?: boolean;
+  readonly import?: boolean;
 }
 
 /** What did not have to be fetched. */

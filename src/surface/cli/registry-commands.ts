@@ -51,7 +51,7 @@ export function registerRegistryCommands(program: Command, add: AddAction): void
         ...report.variants.map(
           ({ tag, manifestDigest }) => `oci://${name.host}/${name.repository}:${tag}  ${manifestDigest}`,
         ),
-        `oci://${name.host}/${name.repository}:${report.version}  ${report.indexDigest}`,
+        ...report.tags.map((tag) => `oci://${name.host}/${name.repository}:${tag}  ${report.indexDigest}`),
         `${verb} ${formatBytes(report.writtenBytes)}; ${formatBytes(report.presentBytes)} were there`,
       ];
       terminal.result(report, lines.map(harmless).join('\n'));
@@ -77,7 +77,7 @@ export async function checkRepository(
     ...problems.map((problem) => `${terminal.paint('bad', 'missing')} ${harmless(problem)}`),
     `${tags} tags, ${documents} documents, ${blobs} blobs: ` +
       (problems.length === 0
-        ? 'all there'
+        ? 'all there (bytes are compared when somebody installs)'
         : `${problems.length} problems; freehold push --repair sends them again`),
   ];
   terminal.result(report, lines.join('\n'));

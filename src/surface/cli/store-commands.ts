@@ -5,6 +5,12 @@ import type { AddAction } from './program.ts';
 import { formatBytes, harmless, shortDigest, table } from './terminal.ts';
 import { noticeLines } from './version-notices.ts';
 
+/** What a home signed for itself says that the bytes are those that came, not who made them. */
+function signedText({ name, isSigned }: { readonly name: string; readonly isSigned: boolean }): string {
+  if (!isSigned) return 'no';
+  return /^(?:catalog|local)\//.test(name) ? 'here' : 'yes';
+}
+
 /** `list`, `remove`, `check`, `gc`. */
 export function registerStoreCommands(program: Command, add: AddAction): void {
   add(program.command('list').description('installed packages'), async ({ freehold, terminal }) => {
@@ -16,7 +22,7 @@ export function registerStoreCommands(program: Command, add: AddAction): void {
       item.version,
       item.variant,
       formatBytes(item.sizeBytes),
-      item.isSigned ? 'yes' : 'no',
+      signedText(item),
       shortDigest(item.contentDigest),
       ...(isHeldShown ? [item.held ?? ''] : []),
     ]);

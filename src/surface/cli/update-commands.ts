@@ -228,7 +228,7 @@ function outcomeLines(terminal: CommandContext['terminal'], outcome: ApplyOutcom
     case 'refused':
       return [
         `${terminal.paint('bad', 'refused')} ${name}@${outcome.version}: ${outcome.acceptance.reason}`,
-        `  the version in use goes on; to try again: freehold update apply ${name}@${outcome.version}`,
+        `  ${outcome.current === undefined ? 'no version is in use' : `${outcome.current} goes on`}; to try again: freehold update apply ${name}@${outcome.version}`,
       ];
     case 'unchanged':
       return [`${name}: ${unchangedText(outcome)}`];
@@ -256,15 +256,21 @@ function registerRollback(update: Command, add: AddAction): void {
   add(
     update
       .command('rollback')
-      .argument('[model]', 'a package; none: the one that can be rolled back')
+      .argument(
+        '[model]',
+        'NAME, or NAME@VERSION for any version in the store; none: the one that can be rolled back',
+      )
       .description('put the version back that was in use before; needs no network'),
     async ({ freehold, terminal }, [model]) => {
       const { rollBack } = await import('../app/update-rollback.ts');
-      const { name, from, to } = await rollBack(freehold, model);
-      terminal.result(
-        { name, from, to },
-        `${terminal.paint('good', 'in use')} ${name}@${to}, instead of ${from}`,
-      );
+      const result = await rollBack(freehold, model);
+      const { name, from, to, yankedBecause } = result;
+      const yanked =
+        yankedBecause === undefined
+          ? []
+          : [`${terminal.paint('bad', 'withdrawn')} ${name}@${to}: ${harmless(yankedBecause)}`];
+      const text = `${terminal.paint('good', 'in use')} ${name}@${to}, instead of ${from}`;
+      terminal.result(result, [text, ...yanked].join('\n'));
       return 0;
     },
   );
