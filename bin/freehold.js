@@ -62,7 +62,7 @@ function keepCompiledCode() {
  * Commands that move gigabytes and make little garbage. Loading the program lets the space for young objects grow to
  * 32 MiB, where it stays; without that growth they take 20 MiB less and no more time.
  */
-const TRANSFERS = new Set(['install', 'push', 'mirror', 'update', 'archive']);
+const TRANSFERS = new Set(['install', 'pull', 'push', 'mirror', 'update', 'archive']);
 
 function keepHeapSmall() {
   // A later V8 may not know the flag, and would say so on stderr.
