@@ -45,6 +45,8 @@ const packageSchema = z.strictObject({
   variant: variantNameSchema,
   manifest: digestSchema,
   content: digestSchema,
+  /** Not in use in the home that wrote this, and why; a hint, which can only keep a version out of use. */
+  held: z.string().min(1).max(32).optional(),
 });
 export type ArchivedPackage = z.infer<typeof packageSchema>;
 

@@ -16,6 +16,7 @@ import { artifactManifest, EMPTY_CONFIG_BYTES } from '../../core/format/referrer
 import {
   type ChannelFileSource,
   type ChannelFiles,
+  METADATA_BYTES_MAX,
   rootVersionsAmong,
   TIMESTAMP_TITLE,
 } from './channel-files.ts';
@@ -63,6 +64,33 @@ export async function openChannelArtifact(
       return layer === undefined ? undefined : readLayer(place, layer, title, bytesMax, signal);
     },
   };
+}
+
+const numberedSchema = z.looseObject({
+  signed: z.looseObject({ version: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER) }),
+});
+
+/**
+ * The numbers by which one state is later than another: of the newest root, and of the timestamp under it. Nothing is
+ * verified: enough to leave channels alone, never to believe them.
+ * @throws CHANNEL_INVALID, NETWORK
+ */
+export async function channelVersions(
+  artifact: ChannelFileSource,
+): Promise<readonly [root: number, timestamp: number]> {
+  const label = `${TIMESTAMP_TITLE} of ${artifact.label}`;
+  const root = (await artifact.rootVersions()).at(-1);
+  const bytes = await artifact.read(TIMESTAMP_TITLE, METADATA_BYTES_MAX.timestamp);
+  if (root === undefined || bytes === undefined) {
+    throw new FreeholdError('CHANNEL_INVALID', `${artifact.label} has no root or no ${TIMESTAMP_TITLE}`);
+  }
+  const code = 'CHANNEL_INVALID';
+  const bytesMax = METADATA_BYTES_MAX.timestamp;
+  const result = numberedSchema.safeParse(
+    parseStrictJson(bytes, { bytesMax, depthMax: JSON_DEPTH_MAX, code, label }),
+  );
+  if (!result.success) throw new FreeholdError(code, `${label}: ${describeIssues(result.error)}`);
+  return [root, result.data.signed.version];
 }
 
 function layersByTitle(bytes: Buffer, label: string): ReadonlyMap<string, OciDescriptor> {

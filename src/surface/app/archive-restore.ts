@@ -4,6 +4,7 @@ import type { ArtifactSource } from '../../core/format/artifact-place.ts';
 import { BLOBS_AT_ONCE, copyArtifact } from '../../features/transfer/copy-artifact.ts';
 import { inParallel } from '../../features/transfer/parallel.ts';
 import { CHANNELS_TAG } from '../../features/updates/channel-artifact.ts';
+import { HELD_REASONS, type HeldReason } from '../../features/updates/update-offer.ts';
 import { type Archive, openArchive } from '../../io/archive/archive.ts';
 import { requireLicenseAccepted } from '../../io/fetch/catalog.ts';
 import type { CatalogEntry } from '../../io/fetch/catalog-entry.ts';
@@ -21,8 +22,15 @@ import type { Freehold } from './freehold.ts';
 import { installFromSource } from './install-artifact.ts';
 import { catalogFacts } from './install-catalog.ts';
 import { installGguf } from './install-gguf.ts';
-import { type InstallResult, installVerified } from './install-package.ts';
+import {
+  type AddOptions,
+  type InstallResult,
+  installVerified,
+  type PackageToInstall,
+} from './install-package.ts';
+import { HELD_ANNOTATION, installedPackages } from './installed-packages.ts';
 import { writeSigned } from './sign-package.ts';
+import { knownVersions } from './version-activation.ts';
 
 export interface RestoreArchiveOptions {
   readonly signal: AbortSignal;
@@ -37,6 +45,8 @@ export interface RestoredArchive {
     readonly isNew: boolean;
     /** `signed again`: with this home's own key, since the signature of another home's means nothing here. */
     readonly how: 'as signed' | 'signed again';
+    /** Why a bare name does not mean it. */
+    readonly held?: HeldReason;
   }[];
   /** Added to trust.yaml. */
   readonly trusted: readonly { readonly pattern: string; readonly fingerprint: string }[];
@@ -90,10 +100,12 @@ async function restorePackages(
   for (const item of packages) {
     signal.throwIfAborted();
     freehold.progress({ kind: 'step-started', label: `restore ${referenceOf(item)}` });
-    const { isNew } = await restoreOne(freehold, source, item, options);
+    const held = await heldAfter(freehold, archive, item);
+    const { isNew } = await restoreOne(freehold, source, item, held, options);
     await restoreReferrers(freehold, source, item, signal);
     const how = item.kind === 'trusted' ? ('as signed' as const) : ('signed again' as const);
-    restored.push({ reference: referenceOf(item), isNew, how });
+    const reference = referenceOf(item);
+    restored.push({ reference, isNew, how, ...(held === undefined ? {} : { held }) });
   }
   return { packages: restored, trusted, remarks: await restoreChannels(freehold, archive, signal) };
 }
@@ -110,20 +122,40 @@ async function trustNewKeys({ home }: Freehold, packages: readonly ArchivePackag
   return trusted;
 }
 
+/**
+ * Whether a version stays out of use: what this home knows of it counts first (in use, held, or declined and removed), then
+ * what the home that wrote the archive says.
+ */
+async function heldAfter(
+  freehold: Freehold,
+  { layout }: Archive,
+  item: ArchivePackage,
+): Promise<HeldReason | undefined> {
+  const { name, version } = 'descriptor' in item ? item.descriptor : item.verified.descriptor;
+  const packages = installedPackages(await freehold.store.entries());
+  const known = await knownVersions(freehold, packages, name);
+  const here = known.find((candidate) => candidate.version === version);
+  if (here !== undefined) return here.held;
+  const there = layout.contents?.packages.find(({ manifest }) => manifest === item.manifest.digest)?.held;
+  return HELD_REASONS.find((reason) => reason === there);
+}
+
 async function restoreOne(
   freehold: Freehold,
   source: ArtifactSource,
   item: ArchivePackage,
+  held: HeldReason | undefined,
   options: RestoreArchiveOptions,
 ): Promise<InstallResult> {
   const { signal } = options;
+  const mark: AddOptions = held === undefined ? {} : { entryAnnotations: { [HELD_ANNOTATION]: held } };
   switch (item.kind) {
     case 'trusted':
-      return installFromSource(freehold, [source], item.manifest, { signal, isWithoutDelta: true });
+      return installFromSource(freehold, [source], item.manifest, { ...mark, signal, isWithoutDelta: true });
     case 'pinned':
       return installPinned(freehold, source, item.entry, options);
     case 'adopted':
-      return adopt(freehold, source, item, signal);
+      return adopt(freehold, source, item, mark, signal);
     case 'refused':
       throw item.error;
     default:
@@ -157,6 +189,7 @@ async function adopt(
   freehold: Freehold,
   source: ArtifactSource,
   { verified, documents }: Extract<ArchivePackage, { kind: 'adopted' }>,
+  mark: AddOptions,
   signal: AbortSignal,
 ): Promise<InstallResult> {
   const { privateKey } = await freehold.home.ensureHomeSigner();
@@ -166,11 +199,9 @@ async function adopt(
     const { fingerprint } = privateKey.publicKey;
     const signers = [{ path: signatures[0]?.path ?? '', fingerprint, trustedFor: verified.descriptor.name }];
     const own = { ...verified, signatures, signers };
-    return installVerified(freehold, {
-      verified: own,
-      documents,
-      bring: (files) => inParallel(files, BLOBS_AT_ONCE, signal, (file, stop) => downloads.bring(file, stop)),
-    });
+    const bring: PackageToInstall['bring'] = (files) =>
+      inParallel(files, BLOBS_AT_ONCE, signal, (file, stop) => downloads.bring(file, stop));
+    return installVerified(freehold, { verified: own, documents, bring }, mark);
   });
 }
 

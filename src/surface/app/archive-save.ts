@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Digest } from '../../core/base/digest.ts';
-import { FreeholdError } from '../../core/base/errors.ts';
+import { FreeholdError, toFreeholdError } from '../../core/base/errors.ts';
 import { parseReference } from '../../core/base/reference.ts';
 import { SIGNATURE_PATHS } from '../../core/crypto/model-signing.ts';
 import {
@@ -26,7 +26,11 @@ import { layerPath, type OciDescriptor } from '../../core/format/oci.ts';
 import { DESCRIPTOR_PATH } from '../../core/format/package-descriptor.ts';
 import { artifactManifest, EMPTY_CONFIG, EMPTY_CONFIG_BYTES } from '../../core/format/referrer.ts';
 import { copyArtifact } from '../../features/transfer/copy-artifact.ts';
-import { CHANNELS_TAG, encodeChannelArtifact } from '../../features/updates/channel-artifact.ts';
+import {
+  CHANNELS_TAG,
+  encodeChannelArtifact,
+  isChannelLayer,
+} from '../../features/updates/channel-artifact.ts';
 import { openArchive } from '../../io/archive/archive.ts';
 import { ArchiveDraft, describe } from '../../io/archive/archive-draft.ts';
 import { archiveBytes, writeArchive } from '../../io/archive/archive-writer.ts';
@@ -68,6 +72,10 @@ export interface SavedArchive {
   readonly packages: readonly string[];
   /** Freehold itself is in it. */
   readonly hasProgram: boolean;
+  /** Held back here and named by nobody, so not in the archive. */
+  readonly heldBack: readonly string[];
+  /** Channels that could not be read, and why. */
+  readonly remarks: readonly string[];
   /** What an earlier archive holds. */
   readonly leftOut: { readonly blobs: number; readonly bytes: number; readonly archives: readonly string[] };
 }
@@ -75,8 +83,8 @@ export interface SavedArchive {
 /**
  * Writes installed packages, with signatures, referrers, channels and the keys that they need, and Freehold itself, to one
  * file or numbered parts. Only what verifies under this home's trust goes in.
- * @param references none: all that is installed
- * @throws MODEL_NOT_FOUND, ALREADY_EXISTS, DISK_FULL, whatever verification throws
+ * @param references none: all that is installed. What is held back goes in only by its version, and stays marked.
+ * @throws USAGE, MODEL_NOT_FOUND, ALREADY_EXISTS, DISK_FULL, whatever verification throws
  */
 export async function saveArchive(
   freehold: Freehold,
@@ -85,13 +93,19 @@ export async function saveArchive(
   options: SaveArchiveOptions,
 ): Promise<SavedArchive> {
   const { signal } = options;
-  const items = await chosenPackages(freehold, references);
+  if (file === '') {
+    throw new FreeholdError('USAGE', 'the archive to write has no name', {
+      hint: 'freehold archive save models.tar',
+    });
+  }
+  const { items, heldBack } = await chosenPackages(freehold, references);
   // From the first look at a blob to its last byte in the archive nothing may be collected.
   return freehold.store.withLease(async () => {
     const draft = new ArchiveDraft();
     const packages = await addPackages(freehold, draft, items, signal);
     const names = [...new Set(packages.map(({ name }) => name))].sort();
-    for (const name of names) await addChannels(freehold, draft, name);
+    const remarks: string[] = [];
+    for (const name of names) remarks.push(...(await addChannels(freehold, draft, name)));
     const script = options.isWithoutProgram === true ? undefined : await addProgram(freehold, draft, signal);
     const leftOut = await blobsToLeaveOut(draft, options);
     const isLeftOut = new Set(leftOut.map(({ digest }) => digest));
@@ -105,6 +119,8 @@ export async function saveArchive(
     const summary = {
       packages: items.map(fullReference),
       hasProgram,
+      heldBack: heldBack.map(fullReference),
+      remarks,
       leftOut: {
         blobs: leftOut.length,
         bytes: leftOut.reduce((sum, blob) => sum + blob.size, 0),
@@ -127,16 +143,28 @@ export async function saveArchive(
 async function chosenPackages(
   { store }: Freehold,
   references: readonly string[],
-): Promise<readonly InstalledPackage[]> {
+): Promise<{ items: readonly InstalledPackage[]; heldBack: readonly InstalledPackage[] }> {
   const installed = installedPackages(await store.entries());
   if (installed.length === 0) {
     throw new FreeholdError('MODEL_NOT_FOUND', 'nothing is installed that could go into an archive', {
       hint: 'freehold install MODEL first',
     });
   }
-  if (references.length === 0) return installed;
-  const chosen = references.flatMap((text) => selectInstalled(installed, parseReference(text), text));
-  return installed.filter((item) => chosen.includes(item));
+  const chosen = new Map(references.length === 0 ? installed.map((item) => [item, false]) : []);
+  for (const text of references) {
+    const reference = parseReference(text);
+    const isVersionNamed = reference.kind === 'installed' && reference.version !== undefined;
+    for (const item of selectInstalled(installed, reference, text)) {
+      chosen.set(item, isVersionNamed || chosen.get(item) === true);
+    }
+  }
+  const isLeftOut = (item: InstalledPackage) => item.held !== undefined && chosen.get(item) !== true;
+  const wanted = installed.filter((item) => chosen.has(item));
+  const [items, heldBack] = [wanted.filter((item) => !isLeftOut(item)), wanted.filter(isLeftOut)];
+  if (items.length > 0) return { items, heldBack };
+  throw new FreeholdError('MODEL_NOT_FOUND', 'everything that was named is held back', {
+    hint: `freehold list says why; with its version it goes in all the same: ${heldBack.map(fullReference).join(', ')}`,
+  });
 }
 
 /** Variants with all that refers to them, and the index of each version of which all variants are chosen. */
@@ -148,11 +176,14 @@ async function addPackages(
 ): Promise<ArchivedPackage[]> {
   const packages: ArchivedPackage[] = [];
   for (const item of items) {
-    const { name, version, variant, manifestDigest } = item;
+    const { name, version, variant, manifestDigest, held } = item;
     const { contentDigest } = await verifyInstalled(freehold, item);
     const source = storePlace(freehold.store, name);
     await addArtifact(draft, source, name, { digest: manifestDigest }, `${version}-${variant}`, signal);
-    packages.push({ name, version, variant, manifest: manifestDigest, content: contentDigest });
+    packages.push({
+      ...{ name, version, variant, manifest: manifestDigest, content: contentDigest },
+      ...(held === undefined ? {} : { held }),
+    });
   }
   const chosen = new Set<string>(items.map(({ manifestDigest }) => manifestDigest));
   const versions = new Map(items.map(({ name, version }) => [`${name}:${version}`, { name, version }]));
@@ -181,13 +212,24 @@ async function addArtifact(
   await copyArtifact([source], draft.sink(repository), document, { signal, tag });
 }
 
-/** What this home knows of a package's channels, in the form in which registries have it. */
-async function addChannels(freehold: Freehold, draft: ArchiveDraft, name: string): Promise<void> {
-  const files = await channelStore(freehold).load(name);
-  if (files === undefined) return;
+/**
+ * What this home knows of a package's channels, in the form in which registries have it. A damaged file keeps no model from
+ * travelling.
+ * @returns what is wrong
+ */
+async function addChannels(freehold: Freehold, draft: ArchiveDraft, name: string): Promise<string[]> {
+  const loaded = await channelStore(freehold)
+    .load(name)
+    .then((files) => ({ files }), toFreeholdError);
+  if (loaded instanceof FreeholdError) {
+    return [`without the channels of ${name}: ${loaded.message} [${loaded.code}]; ${loaded.hint}`];
+  }
+  const { files } = loaded;
+  if (files === undefined) return [];
   const { manifest, blobs } = encodeChannelArtifact(files, name);
   for (const bytes of blobs) draft.addBytes(bytes, '');
   draft.addDocument(manifest, { repository: name, tag: CHANNELS_TAG });
+  return [];
 }
 
 async function addProgram(
@@ -237,7 +279,7 @@ function artifactOf(artifactType: string, draft: ArchiveDraft, layers: OciDescri
   return artifactManifest(artifactType, layers);
 }
 
-/** What verification reads is in every archive: documents, configs, descriptors and signatures. */
+/** What verification reads is in every archive: documents, configs, descriptors, signatures and channels. */
 async function blobsToLeaveOut(
   draft: ArchiveDraft,
   { since, signal }: SaveArchiveOptions,
@@ -250,7 +292,12 @@ async function blobsToLeaveOut(
     const inheritance = new Map((layout.contents?.leftOut ?? []).map((blob) => [blob.digest, blob.archive]));
     const leftOut = draftLayers(draft).flatMap((layer): LeftOutBlob[] => {
       const file = layerPath(layer);
-      if (file === DESCRIPTOR_PATH || (file !== undefined && SIGNATURE_PATHS.includes(file))) return [];
+      if (
+        isChannelLayer(layer) ||
+        file === DESCRIPTOR_PATH ||
+        (file !== undefined && SIGNATURE_PATHS.includes(file))
+      )
+        return [];
       const archive = layout.blobs.has(layer.digest) ? itself : inheritance.get(layer.digest);
       if (archive === undefined) return [];
       return [{ digest: layer.digest, size: layer.size, ...(file === undefined ? {} : { file }), archive }];

@@ -15,7 +15,7 @@ import {
   withRootsOf,
 } from '../../features/updates/channel-contents.ts';
 import { documentsOf } from '../../features/updates/channel-editing.ts';
-import type { ChannelFiles } from '../../features/updates/channel-files.ts';
+import { type ChannelFiles, TIMESTAMP_TITLE } from '../../features/updates/channel-files.ts';
 import { publishDocuments } from '../../features/updates/channel-publishing.ts';
 import { ChannelSession } from '../../features/updates/channel-session.ts';
 import { type ChannelKeys, earliestExpiry } from '../../features/updates/channel-signing.ts';
@@ -117,7 +117,10 @@ export async function changeChannels(
  * @throws CONFIG_INVALID when a file is damaged
  */
 export async function knownChannels(freehold: Freehold, name: string): Promise<ChannelFiles | undefined> {
-  const [verified, own] = [await channelStore(freehold).load(name), await publishedStore(freehold).load(name)];
+  const [verified, own] = [
+    await channelStore(freehold).load(name),
+    await publishedStore(freehold).load(name),
+  ];
   if (verified === undefined || own === undefined) return verified ?? own;
   return isAtLeastAsNew(verified, own) ? verified : own;
 }
@@ -146,7 +149,8 @@ export async function registryState(
     const error = toFreeholdError(thrown);
     // A later root that verifies is a publisher's: what came under it is not replaced by what was before it.
     const isOurs = rootsOf(session.trusted).length === rootsOf(trusted).length;
-    if (!REPAIRABLE.includes(error.code) || !isOurs) throw error;
+    // Of a root alone nothing can be published again: it would take away all that is offered.
+    if (!REPAIRABLE.includes(error.code) || !isOurs || !trusted.has(TIMESTAMP_TITLE)) throw error;
     if (from === 'verified') {
       throw new FreeholdError(error.code, error.message, {
         hint: `freehold channel renew ${name} publishes again what this home knows`,
@@ -171,6 +175,11 @@ async function ownState(
 ): Promise<ChannelState> {
   const known = await requireKnown(freehold, name, place);
   const own = (await publishedStore(freehold).load(name)) ?? known;
+  if (!own.has(TIMESTAMP_TITLE)) {
+    throw new FreeholdError('NOT_FOUND', `this home has published nothing of ${name} yet`, {
+      hint: 'use the home that published last (--home)',
+    });
+  }
   const files = withRootsOf(own, known);
   return { files, contents: contentsOf(own, name), before: await tagged(place, signal) };
 }

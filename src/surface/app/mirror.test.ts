@@ -2,10 +2,14 @@ import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { TestPublisher } from '../../../tests/fixtures/channels.ts';
 import { temporaryFolder } from '../../../tests/fixtures/freehold-home.ts';
 import { startTestRegistry } from '../../../tests/fixtures/test-registry.ts';
 import { installTinyPackage } from '../../../tests/fixtures/tiny-package.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
+import { CHANNELS_TAG, encodeChannelArtifact } from '../../features/updates/channel-artifact.ts';
+import { ArchiveDraft } from '../../io/archive/archive-draft.ts';
+import { writeArchive } from '../../io/archive/archive-writer.ts';
 import { restoreArchive } from './archive-restore.ts';
 import { saveArchive } from './archive-save.ts';
 import { type Freehold, openFreehold } from './freehold.ts';
@@ -134,5 +138,37 @@ test('places that a user may name', () => {
       (error) => error instanceof FreeholdError && error.exitCode === 2,
       text,
     );
+  }
+});
+
+test('channels are copied forward, never back', async (context) => {
+  const folder = await temporaryFolder(context);
+  const publisher = new TestPublisher();
+  const archives: string[] = [];
+  for (const name of ['older.tar', 'newer.tar']) {
+    const { manifest, blobs } = encodeChannelArtifact(publisher.files, publisher.name);
+    const draft = new ArchiveDraft();
+    for (const bytes of blobs) draft.addBytes(bytes, '');
+    draft.addDocument(manifest, { repository: 'acme/triage', tag: CHANNELS_TAG });
+    const file = path.join(folder, name);
+    await writeArchive(
+      file,
+      draft.plan(() => false),
+      { signal },
+    );
+    archives.push(`archive:${file}`);
+    publisher.promote('1.0.0');
+  }
+  const [older = '', newer = ''] = archives;
+  const freehold = await openFreehold({ env: {}, home: path.join(folder, 'home') });
+  const { host } = await startTestRegistry(context);
+  for (const to of [`oci://${host}/acme/triage`, `layout:${path.join(folder, 'layout')}`]) {
+    const copy = (from: string) => mirror(freehold, from, to, { signal });
+    assert.deepEqual((await copy(older)).remarks, []);
+    assert.deepEqual((await copy(newer)).remarks, []);
+    const { tags, remarks } = await copy(older);
+    assert.deepEqual(tags, []);
+    assert.match(remarks.join(), /stays: those of the source are older \(root 1, timestamp 1\)$/);
+    assert.equal((await copy(newer)).writtenBytes, 0);
   }
 });

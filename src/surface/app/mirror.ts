@@ -6,6 +6,11 @@ import { ARCHIVE_TAG, PROGRAM_TAG } from '../../core/format/archive-contents.ts'
 import { isFallbackTag, type LayoutEntry, layoutRepositories } from '../../core/format/archive-layout.ts';
 import type { ArtifactSink, ArtifactSource } from '../../core/format/artifact-place.ts';
 import { type CopyReport, copyArtifact } from '../../features/transfer/copy-artifact.ts';
+import {
+  CHANNELS_TAG,
+  channelVersions,
+  openChannelArtifact,
+} from '../../features/updates/channel-artifact.ts';
 import { openArchive } from '../../io/archive/archive.ts';
 import { ArchiveDraft } from '../../io/archive/archive-draft.ts';
 import { writeArchive } from '../../io/archive/archive-writer.ts';
@@ -33,6 +38,8 @@ export interface MirrorReport extends CopyReport {
   readonly tags: readonly MirroredTag[];
   /** Of an archive that was written. */
   readonly files: readonly string[];
+  /** Channels that were not copied, since the destination has newer ones. */
+  readonly remarks: readonly string[];
 }
 
 /** One repository of the source. */
@@ -44,7 +51,11 @@ interface SourceRepository {
 
 /** What is written to. */
 interface Destination {
-  withSink<T>(repository: string, work: (sink: ArtifactSink, shownName: string) => Promise<T>): Promise<T>;
+  /** @param work with what the repository has already; undefined for an archive, which is new */
+  withSink<T>(
+    repository: string,
+    work: (sink: ArtifactSink, shownName: string, present: ArtifactSource | undefined) => Promise<T>,
+  ): Promise<T>;
   /** Ends the writing; gives the files of an archive. */
   finish(): Promise<readonly string[]>;
 }
@@ -70,19 +81,64 @@ export async function mirror(
     requireOneNameEach(repositories, target, to);
     const destination = await openDestination(freehold, target, options);
     const report = new MirrorCount();
+    const remarks: string[] = [];
     for (const repository of repositories) {
       const wanted = await wantedTags(source, repository, options);
-      await destination.withSink(repository.name, async (sink, shownName) => {
+      await destination.withSink(repository.name, async (sink, shownName, present) => {
         const counted = options.isDryRun === true ? countingSink(sink) : sink;
         for (const tag of wanted) {
+          const older = await olderChannels(repository.source, present, tag, options.signal);
+          if (older !== undefined) {
+            remarks.push(`${shownName}: ${older}`);
+            continue;
+          }
           report.add(await copyOne(freehold, repository.source, counted, tag, options), shownName, tag);
         }
       });
     }
-    if (report.tags.length === 0) throw new FreeholdError('NOT_FOUND', `${from} has nothing to copy`);
+    if (report.tags.length === 0 && remarks.length === 0)
+      throw new FreeholdError('NOT_FOUND', `${from} has nothing to copy`);
     const files = await destination.finish();
-    return { ...report.copied, tags: report.tags, files };
+    return { ...report.copied, tags: report.tags, files, remarks };
   });
+}
+
+/**
+ * Customers refuse channels that are older than those they have seen, and a publisher could not go on: a copy must not
+ * put them back. Nothing is verified here; the numbers only say which of two is later.
+ * @returns why they are not copied
+ */
+async function olderChannels(
+  source: ArtifactSource,
+  present: ArtifactSource | undefined,
+  wanted: WantedDocument,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  if (!('tag' in wanted) || wanted.tag !== CHANNELS_TAG || present === undefined) return undefined;
+  const there = await channelNumbers(present, signal);
+  if (there === undefined) return undefined;
+  const here = await channelNumbers(source, signal);
+  const shown = ([root, timestamp]: readonly [number, number]) => `root ${root}, timestamp ${timestamp}`;
+  if (here === undefined)
+    return `its ${CHANNELS_TAG} (${shown(there)}) stays: those of the source are damaged`;
+  const isOlder = here[0] === there[0] ? here[1] < there[1] : here[0] < there[0];
+  return isOlder
+    ? `its ${CHANNELS_TAG} (${shown(there)}) stays: those of the source are older (${shown(here)})`
+    : undefined;
+}
+
+/** @returns undefined where there are none that can be read */
+async function channelNumbers(
+  place: ArtifactSource,
+  signal: AbortSignal,
+): Promise<readonly [root: number, timestamp: number] | undefined> {
+  try {
+    const artifact = await openChannelArtifact(place, signal);
+    return artifact && (await channelVersions(artifact));
+  } catch (error) {
+    if (error instanceof FreeholdError && error.code === 'CHANNEL_INVALID') return undefined;
+    throw error;
+  }
 }
 
 /** What one tag would bring, the next would find there. */
@@ -234,7 +290,10 @@ async function openDestination(
       const layout = await openLayoutFolder(place.path, { mayCreate: true });
       const nameOf = (repository: string) => place.repository ?? repository;
       return {
-        withSink: (repository, work) => work(layout.place(nameOf(repository)), nameOf(repository)),
+        withSink(repository, work) {
+          const place = layout.place(nameOf(repository));
+          return work(place, nameOf(repository), place);
+        },
         finish: async () => [],
       };
     }
@@ -256,7 +315,7 @@ function registryDestination(
       return withRepository(
         freehold,
         name,
-        (place) => work(place, `${name.host}/${name.repository}`),
+        (place) => work(place, `${name.host}/${name.repository}`, place),
         options,
       );
     },
@@ -274,7 +333,8 @@ function dryLayout(place: Extract<MirrorPlace, { kind: 'layout' | 'archive' }>):
         if (error instanceof FreeholdError && error.code === 'NOT_FOUND') return undefined;
         throw error;
       });
-      return work(layout?.place(name) ?? draft.sink(name), name);
+      const present = layout?.place(name);
+      return work(present ?? draft.sink(name), name, present);
     },
     finish: async () => [],
   };
@@ -288,7 +348,7 @@ function archiveDestination(
 ): Destination {
   const draft = new ArchiveDraft();
   return {
-    withSink: (repository, work) => work(draft.sink(only ?? repository), only ?? repository),
+    withSink: (repository, work) => work(draft.sink(only ?? repository), only ?? repository, undefined),
     async finish() {
       if (isDryRun) return [];
       const written = await writeArchive(

@@ -54,17 +54,20 @@ function registerSave(archive: Command, add: AddAction): void {
         isDryRun: options.dryRun === true,
       });
       progress.clear();
+      for (const remark of saved.remarks) terminal.note(harmless(remark));
       terminal.result(saved, savedText(saved));
       return 0;
     },
   );
 }
 
-function savedText({ files, sizeBytes, digest, packages, hasProgram, leftOut }: SavedArchive): string {
+function savedText(saved: SavedArchive): string {
+  const { files, sizeBytes, digest, packages, hasProgram, heldBack, leftOut } = saved;
   const size = formatBytes(sizeBytes);
   return [
     digest === null ? `would write ${size}` : `wrote ${files[0] ?? ''} (${size}, ${files.length} files)`,
     ...packages.map((name) => `  ${name}`),
+    ...heldBack.map((name) => `  without ${name}, which is held back`),
     hasProgram ? '  Freehold itself, with Node, for Linux x64' : '  without Freehold itself',
     ...(leftOut.blobs === 0
       ? []
@@ -149,9 +152,10 @@ function approvedKeys({ trust = [], trustArchiveKeys }: RestoreOptions): Approve
 function restoredText({ packages, trusted }: RestoredArchive): string {
   return [
     ...trusted.map(({ pattern, fingerprint }) => `trusted ${fingerprint} for ${pattern}`),
-    ...packages.map(({ reference, isNew, how }) => {
+    ...packages.map(({ reference, isNew, how, held }) => {
       const done = isNew ? 'installed' : 'already installed:';
-      return `${done} ${reference}${how === 'signed again' ? " (signed with this home's key)" : ''}`;
+      const signed = how === 'signed again' ? " (signed with this home's key)" : '';
+      return `${done} ${reference}${signed}${held === undefined ? '' : `, held back: ${held}`}`;
     }),
   ].join('\n');
 }
@@ -183,6 +187,7 @@ function registerMirror(program: Command, add: AddAction): void {
         plainHttp: options.plainHttp === true,
       });
       progress.clear();
+      for (const remark of copied.remarks) terminal.note(harmless(remark));
       terminal.result(copied, mirroredText(copied, options.dryRun === true));
       return 0;
     },

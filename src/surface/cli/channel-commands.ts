@@ -9,6 +9,7 @@ import { harmless, table } from './terminal.ts';
 /** What every command takes that talks to a registry. */
 interface RegistryFlags {
   readonly plainHttp?: boolean;
+  readonly dryRun?: boolean;
 }
 
 interface KeyFlags {
@@ -67,7 +68,7 @@ function registerCreation(channel: Command, add: AddAction): void {
     .option('--online-days <days>', 'for how long a renewal counts', integer(1, DAYS_MAX))
     .description('make the channels of a package, signed with keys of this home');
   add(
-    withKeys(withRegistry(command)),
+    withKeys(withPublishing(command)),
     async (context, [name = '', repository = ''], flags: KeyFlags & DayFlags & RegistryFlags) => {
       const { createPackageChannels } = await publishing();
       const days = { root: flags.rootDays, targets: flags.targetsDays, online: flags.onlineDays };
@@ -76,6 +77,7 @@ function registerCreation(channel: Command, add: AddAction): void {
       return show(
         context,
         await createPackageChannels(context.freehold, name, repository, keys, days, options),
+        flags,
       );
     },
   );
@@ -83,7 +85,7 @@ function registerCreation(channel: Command, add: AddAction): void {
 
 function registerReleases(channel: Command, add: AddAction): void {
   add(
-    withRegistry(
+    withPublishing(
       channel
         .command('promote')
         .argument('<model>', 'NAME@VERSION, pushed already')
@@ -103,19 +105,24 @@ function registerReleases(channel: Command, add: AddAction): void {
         ...(flags.suite === undefined ? {} : { suites: flags.suite }),
       };
       const options = await channelOptions(context, flags);
-      return show(context, await promoteRelease(context.freehold, model, name, choice, options));
+      return show(context, await promoteRelease(context.freehold, model, name, choice, options), flags);
     },
   );
   add(
-    withRegistry(
+    withPublishing(
       channel
         .command('yank')
         .argument('<model>', 'NAME@VERSION')
         .option('--reason <text>', 'why, for people')
         .option('--undo', 'take it back')
+        .option('--unseen', 'also a version that neither a channel, this home nor the registry has')
         .description('withdraw a version from every channel'),
     ),
-    async (context, [model = ''], flags: RegistryFlags & { reason?: string; undo?: boolean }) => {
+    async (
+      context,
+      [model = ''],
+      flags: RegistryFlags & { reason?: string; undo?: boolean; unseen?: boolean },
+    ) => {
       const { yankVersion } = await publishing();
       if (flags.undo !== true && flags.reason === undefined) {
         throw new FreeholdError('USAGE', 'customers will ask why', { hint: '--reason TEXT' });
@@ -123,10 +130,11 @@ function registerReleases(channel: Command, add: AddAction): void {
       const change =
         flags.undo === true
           ? { kind: 'undo' as const }
-          : { kind: 'yank' as const, reason: flags.reason ?? '' };
+          : { kind: 'yank' as const, reason: flags.reason ?? '', isUnseen: flags.unseen === true };
       return show(
         context,
         await yankVersion(context.freehold, model, change, await channelOptions(context, flags)),
+        flags,
       );
     },
   );
@@ -134,7 +142,7 @@ function registerReleases(channel: Command, add: AddAction): void {
 
 function registerNotices(channel: Command, add: AddAction): void {
   add(
-    withRegistry(
+    withPublishing(
       channel
         .command('advise')
         .argument('<name>', 'the package')
@@ -155,7 +163,7 @@ function registerNotices(channel: Command, add: AddAction): void {
         flags.withdraw === true
           ? { kind: 'withdraw' as const, id }
           : { kind: 'advise' as const, advisory: noticeOf(id, flags) };
-      return show(context, await adviseVersions(context.freehold, name, change, options));
+      return show(context, await adviseVersions(context.freehold, name, change, options), flags);
     },
   );
 }
@@ -181,7 +189,7 @@ function noticeOf(id: string, flags: AdviceFlags) {
 
 function registerUpkeep(channel: Command, add: AddAction): void {
   add(
-    withRegistry(
+    withPublishing(
       channel
         .command('renew')
         .argument('<name>', 'the package')
@@ -191,12 +199,12 @@ function registerUpkeep(channel: Command, add: AddAction): void {
     async (context, [name = ''], flags: RegistryFlags & { all?: boolean }) => {
       const { renewPackageChannels } = await publishing();
       const options = { ...(await channelOptions(context, flags)), isEverything: flags.all === true };
-      return show(context, await renewPackageChannels(context.freehold, name, options));
+      return show(context, await renewPackageChannels(context.freehold, name, options), flags);
     },
   );
   add(
     withKeys(
-      withRegistry(
+      withPublishing(
         channel
           .command('rotate')
           .argument('<name>', 'the package')
@@ -213,6 +221,7 @@ function registerUpkeep(channel: Command, add: AddAction): void {
       return show(
         context,
         await rotateKeys(context.freehold, name, choice, await channelOptions(context, flags)),
+        flags,
       );
     },
   );
@@ -311,6 +320,14 @@ function withKeys(command: Command): Command {
     .option('--online-key <name>', 'for what is renewed often; may be repeated', collect);
 }
 
+/** For what writes to a registry. */
+function withPublishing(command: Command): Command {
+  return withRegistry(command).option(
+    '--dry-run',
+    'sign and show what would be published, and write nothing',
+  );
+}
+
 const keyChoice = (flags: KeyFlags) => ({
   root: flags.rootKey,
   rootThreshold: flags.rootThreshold,
@@ -322,14 +339,22 @@ const keyChoice = (flags: KeyFlags) => ({
 /** How the use cases of channels and updates reach registries. */
 export async function channelOptions({ signal }: Pick<CommandContext, 'signal'>, flags: RegistryFlags) {
   const { registryAccess } = await import('../app/channel-refresh.ts');
-  return { signal, access: registryAccess({ plainHttp: flags.plainHttp === true }) };
+  const access = registryAccess({ plainHttp: flags.plainHttp === true });
+  return { signal, access, isDryRun: flags.dryRun === true };
 }
 
 function show(
   { terminal, progress }: CommandContext,
-  { name, contents, expires }: PublishedChannels,
+  { name, contents, expires, repaired }: PublishedChannels,
+  { dryRun = false }: RegistryFlags = {},
 ): number {
   progress.clear();
+  if (repaired !== undefined) {
+    terminal.note(
+      `${harmless(repaired)}; what this home knows ${dryRun ? 'would be' : 'was'} published again`,
+    );
+  }
+  if (dryRun) terminal.note('nothing was published; it would be:');
   const channels = [...contents.channels.values()];
   const rows = channels.flatMap(({ channel, releases }) =>
     releases.map((release) => [

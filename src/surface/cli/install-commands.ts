@@ -6,7 +6,7 @@ import type { ArtifactInstallResult } from '../app/install-artifact.ts';
 import type { InstallResult } from '../app/install-package.ts';
 import { installReference } from '../app/install-reference.ts';
 import type { RegistryInstallOptions } from '../app/install-registry.ts';
-import { fullReference } from '../app/installed-packages.ts';
+import { fullReference, installedPackages, isVersionMeant } from '../app/installed-packages.ts';
 import type { AddAction, CommandContext } from './program.ts';
 import { choiceText } from './registry-commands.ts';
 import { formatBytes, harmless } from './terminal.ts';
@@ -71,6 +71,13 @@ export function registerInstallCommands(program: Command, add: AddAction): void 
         },
         `${installed.isNew ? 'installed' : 'already installed:'} ${fullReference(installed)}${savedText(installed)}`,
       );
+      const packages = installedPackages(await context.freehold.store.entries());
+      if (!isVersionMeant(packages, installed.name, installed)) {
+        const reference = `${installed.name}@${installed.version}`;
+        context.terminal.note(
+          `another version of ${installed.name} stays in use; freehold update rollback ${reference} puts this one in its place`,
+        );
+      }
       return 0;
     },
   );
