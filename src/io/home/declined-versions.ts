@@ -54,9 +54,7 @@ export class DeclinedVersions {
   /** A version was taken after all, or is older than one that was taken: nothing up to it needs to be remembered. */
   async forgetUpTo(name: string, version: string): Promise<void> {
     if ((await this.of(name)).every((item) => compareVersions(item.version, version) > 0)) return;
-    await this.#change(name, (before) =>
-      before.filter((item) => compareVersions(item.version, version) > 0),
-    );
+    await this.#change(name, (before) => before.filter((item) => compareVersions(item.version, version) > 0));
   }
 
   async #change(

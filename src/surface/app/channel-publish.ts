@@ -222,9 +222,13 @@ async function requireSeen(
   if (stored.some((item) => item.name === name && item.version === version)) return;
   if ((await place.manifest({ tag: version }, signal)) !== undefined) return;
   const versions = [...new Set(offered.map((release) => release.version))].join(', ') || 'nothing';
-  throw new FreeholdError('NOT_FOUND', `no channel offers ${name}@${version}, and ${place.label} has it not`, {
-    hint: `offered: ${versions}; for a version that is gone from everywhere but from customers: --unseen`,
-  });
+  throw new FreeholdError(
+    'NOT_FOUND',
+    `no channel offers ${name}@${version}, and ${place.label} has it not`,
+    {
+      hint: `offered: ${versions}; for a version that is gone from everywhere but from customers: --unseen`,
+    },
+  );
 }
 
 /** A notice as a publisher writes it. */

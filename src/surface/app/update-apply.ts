@@ -219,7 +219,13 @@ async function bring(
   const chosen = release.variants.filter(({ variant }) => inUse.includes(variant));
   const candidates: InstalledPackage[] = [];
   for (const variant of chosen.length === 0 ? [undefined] : chosen) {
-    const target = { name, version: release.version, from: followed.from, variant, isUpdate: current !== undefined };
+    const target = {
+      name,
+      version: release.version,
+      from: followed.from,
+      variant,
+      isUpdate: current !== undefined,
+    };
     const item = await install(freehold, target, options);
     requirePromised(item, release, current);
     candidates.push(item);

@@ -145,9 +145,7 @@ export function rollbackTarget(
   const older = versions.find(
     ({ version, held }) =>
       version !== from &&
-      (wanted === undefined
-        ? held === undefined && compareVersions(version, from) < 0
-        : version === wanted),
+      (wanted === undefined ? held === undefined && compareVersions(version, from) < 0 : version === wanted),
   );
   if (older === undefined) return undefined;
   return { from, version: older.version, former: formerVersions(packages, name, older.version) };

@@ -10,6 +10,8 @@ import { type ListenOptions, logTo, serveUntilStopped } from './serve.ts';
 const QUESTION = 'Complete the proverb: A picture is worth';
 /** Enough for the sentence; the first run should not look slow. */
 const ANSWER_TOKENS_MAX = 80;
+/** Of the line to paste: a haiku, and what a small model says about it. */
+const CURL_TOKENS = 120;
 
 /**
  * The first run: the starter model is fetched, checked, packaged, signed and installed through the ordinary path,
@@ -80,6 +82,8 @@ function isolationText(isolation: string): string {
 
 /** One line that can be pasted into any shell. */
 export function curlLine(url: string, model: string): string {
-  const body = JSON.stringify({ model, messages: [{ role: 'user', content: 'What is a haiku?' }] });
+  // Without an end to its tokens a small model may go on for minutes.
+  const messages = [{ role: 'user', content: 'What is a haiku?' }];
+  const body = JSON.stringify({ model, messages, max_tokens: CURL_TOKENS });
   return `curl ${url}/v1/chat/completions -H 'Content-Type: application/json' -d '${body}'`;
 }
