@@ -1,7 +1,6 @@
 import { z } from 'zod';
-import { FreeholdError } from '../base/errors.ts';
-import { parseStrictJson } from '../base/strict-json.ts';
-import { describeIssues, digestSchema, encodeJson, JSON_DEPTH_MAX, sizeSchema } from './oci.ts';
+import { parseJsonDocument } from '../base/json-document.ts';
+import { digestSchema, encodeJson, JSON_DEPTH_MAX, sizeSchema } from './oci.ts';
 import { packageNameSchema, variantNameSchema, versionSchema } from './package-descriptor.ts';
 
 /** Of the artifact that says what an archive holds; it has the tag `freehold-archive`. */
@@ -71,13 +70,10 @@ export function encodeArchiveContents(contents: ArchiveContents): Buffer {
 /** @throws ARCHIVE_INVALID */
 export function parseArchiveContents(bytes: Uint8Array, label: string): ArchiveContents {
   const name = `${label}: ${CONTENTS_PATH}`;
-  const json = parseStrictJson(bytes, {
+  return parseJsonDocument(bytes, contentsSchema, {
     bytesMax: CONTENTS_BYTES_MAX,
     depthMax: JSON_DEPTH_MAX,
     code: 'ARCHIVE_INVALID',
     label: name,
   });
-  const result = contentsSchema.safeParse(json);
-  if (result.success) return result.data;
-  throw new FreeholdError('ARCHIVE_INVALID', `${name}: ${describeIssues(result.error)}`);
 }

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { FreeholdError } from '../base/errors.ts';
-import { parseStrictJson } from '../base/strict-json.ts';
-import { describeIssues, digestSchema } from './oci.ts';
+import { parseJsonDocument } from '../base/json-document.ts';
+import { digestSchema } from './oci.ts';
 
 /** FAT32 holds files up to 4 GiB − 1 byte. */
 export const FAT_FILE_BYTES_MAX = 2 ** 32 - 1;
@@ -49,17 +49,12 @@ export function encodePartsList(parts: readonly ArchivePart[]): Buffer {
 
 /** @throws ARCHIVE_INVALID */
 export function parsePartsList(bytes: Uint8Array, label: string): readonly ArchivePart[] {
-  const json = parseStrictJson(bytes, {
+  const { parts } = parseJsonDocument(bytes, partsSchema, {
     bytesMax: PARTS_LIST_BYTES_MAX,
     depthMax: 4,
     code: 'ARCHIVE_INVALID',
     label,
   });
-  const result = partsSchema.safeParse(json);
-  if (!result.success) {
-    throw new FreeholdError('ARCHIVE_INVALID', `${label}: ${describeIssues(result.error)}`);
-  }
-  const { parts } = result.data;
   const totalBytes = parts.reduce((sum, part) => sum + part.size, 0);
   if (Number.isSafeInteger(totalBytes)) return parts;
   throw new FreeholdError('ARCHIVE_INVALID', `${label}: declares ${totalBytes} bytes`);

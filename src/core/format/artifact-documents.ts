@@ -2,9 +2,9 @@ import { z } from 'zod';
 import { Digest } from '../base/digest.ts';
 import { FreeholdError } from '../base/errors.ts';
 import { quoted } from '../base/ids.ts';
-import { parseStrictJson } from '../base/strict-json.ts';
+import { parseJsonDocument } from '../base/json-document.ts';
 import type { ManifestDocument } from './artifact-place.ts';
-import { describeIssues, JSON_DEPTH_MAX, MEDIA_TYPE, type OciDescriptor } from './oci.ts';
+import { JSON_DEPTH_MAX, MEDIA_TYPE, type OciDescriptor } from './oci.ts';
 
 /** OCI distribution 1.1, "Pushing manifests": registries take manifests up to 4 MiB. */
 export const DOCUMENT_BYTES_MAX = 4 << 20;
@@ -60,20 +60,18 @@ export interface ArtifactDocument {
  * @throws MANIFEST_INVALID
  */
 export function parseArtifactDocument(bytes: Uint8Array, label: string): ArtifactDocument {
-  const json = parseStrictJson(bytes, {
+  const document = parseJsonDocument(bytes, documentSchema, {
     bytesMax: DOCUMENT_BYTES_MAX,
     depthMax: JSON_DEPTH_MAX,
     code: 'MANIFEST_INVALID',
     label,
   });
-  const result = documentSchema.safeParse(json);
-  if (!result.success) throw invalid(label, describeIssues(result.error));
-  const { manifests, config, layers, subject, annotations = {} } = result.data;
+  const { manifests, config, layers, subject, annotations = {} } = document;
   const kind = manifests === undefined ? 'manifest' : 'index';
   return {
     kind,
-    mediaType: result.data.mediaType ?? (kind === 'index' ? MEDIA_TYPE.index : MEDIA_TYPE.manifest),
-    artifactType: result.data.artifactType ?? config?.mediaType,
+    mediaType: document.mediaType ?? (kind === 'index' ? MEDIA_TYPE.index : MEDIA_TYPE.manifest),
+    artifactType: document.artifactType ?? config?.mediaType,
     manifests: (manifests ?? []).map((child) => descriptorOf(child, label)),
     config: config === undefined ? undefined : descriptorOf(config, label),
     layers: (layers ?? []).map((child) => descriptorOf(child, label)),

@@ -2,9 +2,9 @@ import semver from 'semver';
 import { z } from 'zod';
 import { FreeholdError } from '../base/errors.ts';
 import { quoted } from '../base/ids.ts';
+import { parseJsonDocument } from '../base/json-document.ts';
 import { textParsedBy } from '../base/schema-text.ts';
-import { parseStrictJson } from '../base/strict-json.ts';
-import { describeIssues, digestSchema, LAYERS_MAX, sizeSchema } from './oci.ts';
+import { digestSchema, LAYERS_MAX, sizeSchema } from './oci.ts';
 import { packageNameSchema, textSchema, variantNameSchema, versionSchema } from './package-descriptor.ts';
 import { parseVersionRange } from './version-range.ts';
 
@@ -170,19 +170,13 @@ export function encodeChannelDocument(document: AnyChannelDocument): Buffer {
  * @throws CHANNEL_INVALID
  */
 export function parseChannelDocument(bytes: Uint8Array, path: string, name: string): AnyChannelDocument {
-  const json = parseStrictJson(bytes, {
+  const document = parseJsonDocument(bytes, documentSchema, {
     bytesMax: CHANNEL_DOCUMENT_BYTES_MAX,
     depthMax: DOCUMENT_DEPTH_MAX,
     code: 'CHANNEL_INVALID',
     label: path,
+    hint: 'if the publisher uses a newer Freehold, update Freehold',
   });
-  const result = documentSchema.safeParse(json);
-  if (!result.success) {
-    throw new FreeholdError('CHANNEL_INVALID', `${path}: ${describeIssues(result.error)}`, {
-      hint: 'if the publisher uses a newer Freehold, update Freehold',
-    });
-  }
-  const document = result.data;
   if (document.name !== name) throw otherPackage(path, document.name, name);
   if (channelDocumentPath(document) !== path) {
     throw new FreeholdError('CHANNEL_INVALID', `${path} holds ${channelDocumentPath(document)}`);

@@ -1,16 +1,9 @@
 import { z } from 'zod';
 import { FreeholdError } from '../base/errors.ts';
 import { quoted } from '../base/ids.ts';
-import { parseStrictJson } from '../base/strict-json.ts';
+import { parseJsonDocument } from '../base/json-document.ts';
 import type { ArtifactDocument } from './artifact-documents.ts';
-import {
-  CONFIG_BYTES_MAX,
-  describeIssues,
-  JSON_DEPTH_MAX,
-  layerPath,
-  MEDIA_TYPE,
-  type OciDescriptor,
-} from './oci.ts';
+import { CONFIG_BYTES_MAX, JSON_DEPTH_MAX, layerPath, MEDIA_TYPE, type OciDescriptor } from './oci.ts';
 
 /** Who made an artifact that holds a model, by its form. */
 export type ForeignFamily = 'ollama' | 'docker' | 'kitops' | 'modelpack';
@@ -315,15 +308,12 @@ export function parseForeignJson<Schema extends z.ZodType>(
   schema: Schema,
   label: string,
 ): z.output<Schema> {
-  const json = parseStrictJson(bytes, {
+  return parseJsonDocument(bytes, schema, {
     label,
     code: 'MANIFEST_INVALID',
     bytesMax: CONFIG_BYTES_MAX,
     depthMax: JSON_DEPTH_MAX,
   });
-  const result = schema.safeParse(json);
-  if (result.success) return result.data;
-  throw new FreeholdError('MANIFEST_INVALID', `${label}: ${describeIssues(result.error)}`);
 }
 
 const unusable = (label: string, what: string, hint?: string) =>

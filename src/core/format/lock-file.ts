@@ -6,7 +6,7 @@ import { textParsedBy } from '../base/schema-text.ts';
 import { type AppModel, parseModelKey, parseModelSource } from './app-yaml.ts';
 import { digestSchema } from './oci.ts';
 import { packageNameSchema, variantNameSchema, versionSchema } from './package-descriptor.ts';
-import { isInRange } from './version-range.ts';
+import { isInRange, mayLeadTo } from './version-range.ts';
 
 export const LOCK_FILE_NAME = 'freehold.lock';
 /** Of the file's form. A program that knows no newer one must not write over it. */
@@ -117,9 +117,6 @@ function misfit({ text, reference, variant }: AppModel, locked: LockedModel): st
   return selectorMisfit(reference.selector, source.selector, locked);
 }
 
-/** Begins with a whole version, which what is locked must be. */
-const VERSION_TAG = /^\d+\.\d+\.\d+/;
-
 function selectorMisfit(
   wanted: ArtifactSelector,
   actual: ArtifactSelector,
@@ -128,10 +125,10 @@ function selectorMisfit(
   switch (wanted.kind) {
     case 'newest':
       return undefined;
-    case 'tag': {
-      const isFine = !VERSION_TAG.test(wanted.tag) || [version, `${version}-${variant}`].includes(wanted.tag);
-      return isFine ? undefined : `freehold.yaml says ${wanted.tag}, the lock has ${version} (${variant})`;
-    }
+    case 'tag':
+      return mayLeadTo(wanted.tag, { version, variant })
+        ? undefined
+        : `freehold.yaml says ${wanted.tag}, the lock has ${version} (${variant})`;
     case 'digest': {
       const locked = actual.kind === 'digest' ? actual.digest : manifest;
       const isFine = [locked, manifest].includes(wanted.digest);

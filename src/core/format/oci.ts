@@ -1,8 +1,7 @@
 import { z } from 'zod';
 import { Digest } from '../base/digest.ts';
-import { FreeholdError } from '../base/errors.ts';
+import { parseJsonDocument } from '../base/json-document.ts';
 import { textParsedBy } from '../base/schema-text.ts';
-import { parseStrictJson } from '../base/strict-json.ts';
 
 /** Media types of OCI image specification 1.1 and CNCF ModelPack that Freehold writes or reads. */
 export const MEDIA_TYPE = {
@@ -92,24 +91,12 @@ export function parseVersionIndex(bytes: Uint8Array): VersionIndex {
 }
 
 function parseDocument<T>(bytes: Uint8Array, schema: z.ZodType<T>, label: string, bytesMax: number): T {
-  const json = parseStrictJson(bytes, {
+  return parseJsonDocument(bytes, schema, {
     bytesMax,
     depthMax: JSON_DEPTH_MAX,
     code: 'MANIFEST_INVALID',
     label,
   });
-  const result = schema.safeParse(json);
-  if (result.success) return result.data;
-  throw new FreeholdError('MANIFEST_INVALID', `${label}: ${describeIssues(result.error)}`);
-}
-
-/** The first issues of a zod error as `path: message`. */
-export function describeIssues(error: z.ZodError): string {
-  const shown = error.issues.slice(0, 3).map((issue) => {
-    const path = issue.path.map(String).join('.');
-    return path === '' ? issue.message : `${path}: ${issue.message}`;
-  });
-  return shown.join('; ');
 }
 
 /** JSON as UTF-8 in the order in which the keys were put in; absent keys are left out. Digests are over these bytes. */

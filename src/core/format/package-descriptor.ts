@@ -7,11 +7,11 @@ import {
   parseVersion,
   requireDistinctPaths,
 } from '../base/ids.ts';
+import { parseJsonDocument } from '../base/json-document.ts';
 import { PACKAGE_STOP_STRINGS_MAX, REPEAT_PENALTY_MAX, REPEAT_PENALTY_MIN } from '../base/request-limits.ts';
 import { textParsedBy } from '../base/schema-text.ts';
-import { parseStrictJson } from '../base/strict-json.ts';
 import { SIGNATURE_PATHS } from '../crypto/model-signing.ts';
-import { describeIssues, digestSchema, JSON_DEPTH_MAX, LAYERS_MAX, sizeSchema } from './oci.ts';
+import { digestSchema, JSON_DEPTH_MAX, LAYERS_MAX, sizeSchema } from './oci.ts';
 
 /** The file inside every package that says what the package is; the signature covers it. */
 export const DESCRIPTOR_PATH = 'freehold.json';
@@ -106,20 +106,15 @@ export type PackageDescriptor = z.infer<typeof descriptorSchema>;
  * @throws PACKAGE_INVALID
  */
 export function parsePackageDescriptor(bytes: Uint8Array): PackageDescriptor {
-  const json = parseStrictJson(bytes, {
+  const descriptor = parseJsonDocument(bytes, descriptorSchema, {
     bytesMax: DESCRIPTOR_BYTES_MAX,
     depthMax: JSON_DEPTH_MAX,
     code: 'PACKAGE_INVALID',
     label: DESCRIPTOR_PATH,
+    hint: 'if the package is newer than this Freehold, update Freehold',
   });
-  const result = descriptorSchema.safeParse(json);
-  if (!result.success) {
-    throw new FreeholdError('PACKAGE_INVALID', `${DESCRIPTOR_PATH}: ${describeIssues(result.error)}`, {
-      hint: 'if the package is newer than this Freehold, update Freehold',
-    });
-  }
-  requireConsistent(result.data);
-  return result.data;
+  requireConsistent(descriptor);
+  return descriptor;
 }
 
 /** @throws PACKAGE_INVALID */

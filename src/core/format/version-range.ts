@@ -38,6 +38,14 @@ export function newestVersion(versions: readonly string[], range: string | undef
   return possibleVersions(versions).find((version) => isInRange(version, range ?? '*'));
 }
 
+/** Begins with a whole version. `latest`, `stable` and `1.4` are meant to move, and promise nothing. */
+const VERSION_TAG = /^\d+\.\d+\.\d+/;
+
+/** Whether a tag may lead to this variant: one that reads like a version must be its own, or that of the variant. */
+export function mayLeadTo(tag: string, { version, variant }: { version: string; variant: string }): boolean {
+  return !VERSION_TAG.test(tag) || [version, `${version}-${variant}`].includes(tag);
+}
+
 function isVersionText(text: string): boolean {
   try {
     parseVersion(text);

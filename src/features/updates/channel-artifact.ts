@@ -2,11 +2,11 @@ import { z } from 'zod';
 import { collectBytes } from '../../core/base/byte-source.ts';
 import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
+import { describeIssues } from '../../core/base/json-document.ts';
 import { parseStrictJson } from '../../core/base/strict-json.ts';
 import type { ArtifactPlace, ArtifactSource, ManifestDocument } from '../../core/format/artifact-place.ts';
 import {
   ANNOTATION,
-  describeIssues,
   JSON_DEPTH_MAX,
   MANIFEST_BYTES_MAX,
   type OciDescriptor,

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { Key } from '@tufjs/models';
 import { z } from 'zod';
 import { FreeholdError } from '../../core/base/errors.ts';
-import { parseStrictJson } from '../../core/base/strict-json.ts';
+import { parseJsonDocument } from '../../core/base/json-document.ts';
 import { type Fingerprint, type PublicKey, parsePublicKey } from '../../core/crypto/keys.ts';
 import {
   ADVISORIES_MAX,
@@ -11,7 +11,7 @@ import {
   otherPackage,
   utcTimeSchema,
 } from '../../core/format/channel-documents.ts';
-import { describeIssues } from '../../core/format/oci.ts';
+
 import { METADATA_BYTES_MAX, type RoleName } from './channel-files.ts';
 
 /** Which package the metadata are about: without it, one package's channels would pass for those of another. */
@@ -97,16 +97,13 @@ export interface MetadataFacts {
  * @throws CHANNEL_INVALID
  */
 export function requireSoundMetadata(bytes: Buffer, role: RoleName, name: string): MetadataFacts {
-  const json = parseStrictJson(bytes, {
+  const envelope = z.strictObject({ signed: bodies[role], signatures: signaturesSchema });
+  const { signed } = parseJsonDocument(bytes, envelope, {
     bytesMax: METADATA_BYTES_MAX[role],
     depthMax: METADATA_DEPTH_MAX,
     code: 'CHANNEL_INVALID',
     label: role,
   });
-  const envelope = z.strictObject({ signed: bodies[role], signatures: signaturesSchema });
-  const result = envelope.safeParse(json);
-  if (!result.success) throw new FreeholdError('CHANNEL_INVALID', `${role}: ${describeIssues(result.error)}`);
-  const { signed } = result.data;
   if (signed[PACKAGE_FIELD] !== name) throw otherPackage(role, signed[PACKAGE_FIELD], name);
   if (signed._type === 'root') requireDistinctKeys(signed.keys);
   return { version: signed.version, expires: signed.expires };

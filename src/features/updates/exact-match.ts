@@ -2,8 +2,8 @@ import { z } from 'zod';
 import { parseConfigYaml } from '../../core/base/config-file.ts';
 import type { ChatMessage, LoadedModel } from '../../core/base/engine-port.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
+import { describeIssues } from '../../core/base/json-document.ts';
 import { parseStrictJson } from '../../core/base/strict-json.ts';
-import { describeIssues } from '../../core/format/oci.ts';
 
 /** Each case is answered twice, by a small model in about a second. */
 const CASES_MAX = 10_000;

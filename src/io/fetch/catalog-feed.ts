@@ -2,10 +2,11 @@ import { z } from 'zod';
 import { parseConfigYaml } from '../../core/base/config-file.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
 import { parsePackageName } from '../../core/base/ids.ts';
+import { parseJsonDocument } from '../../core/base/json-document.ts';
 import { parseStrictJson } from '../../core/base/strict-json.ts';
 import { encodeEnvelope, parseEnvelope, signEnvelope, verifyEnvelope } from '../../core/crypto/dsse.ts';
 import type { PrivateKey, PublicKey } from '../../core/crypto/keys.ts';
-import { describeIssues, encodeJson } from '../../core/format/oci.ts';
+import { encodeJson } from '../../core/format/oci.ts';
 import { type CatalogEntry, catalogNameSchema, type Source, writtenEntrySchema } from './catalog-entry.ts';
 
 /** What the signature of a feed is over, so that no other signed document of the same key passes for a feed. */
@@ -62,15 +63,12 @@ export function verifyFeed(bytes: Uint8Array, key: PublicKey, label: string): Ca
     depthMax: ENVELOPE_DEPTH_MAX,
   });
   const payload = verifyEnvelope(parseEnvelope(json, FEED_PAYLOAD_TYPE, label), key, label);
-  const content = parseStrictJson(payload, {
+  const { feed, sequence, expires, entries } = parseJsonDocument(payload, feedSchema, {
     label,
     code: 'CONFIG_INVALID',
     bytesMax: FEED_BYTES_MAX,
     depthMax: PAYLOAD_DEPTH_MAX,
   });
-  const result = feedSchema.safeParse(content);
-  if (!result.success) throw new FreeholdError('CONFIG_INVALID', `${label}: ${describeIssues(result.error)}`);
-  const { feed, sequence, expires, entries } = result.data;
   return {
     feed,
     sequence,

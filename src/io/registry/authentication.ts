@@ -7,6 +7,7 @@ import { isTemporaryStatus, temporaryFault } from '../http/retry.ts';
 import { type Challenge, parseChallenges } from './challenge.ts';
 import type { Credentials } from './credentials.ts';
 import { knownTokenRealms } from './docker-hub.ts';
+import { parseLoosely } from './loose-json.ts';
 import { authenticationFault, readRefusal } from './registry-fault.ts';
 import { type RegistryLimits, TOKEN_BYTES_MAX } from './registry-limits.ts';
 
@@ -139,7 +140,7 @@ export class Authentication {
     const response = await requestOnce(connections, request.url, { ...request, limits, signal });
     if (response.status !== 200) throw await this.#tokenFault(response);
     const bytes = await readBytes(response, TOKEN_BYTES_MAX);
-    const answer = tokenSchema.safeParse(parseJson(bytes)).data;
+    const answer = tokenSchema.safeParse(parseLoosely(bytes)).data;
     const token = answer?.token ?? answer?.access_token;
     if (token === undefined) {
       throw authenticationFault(host, `the token server ${realm.host} answers without a token`);
@@ -238,12 +239,4 @@ function bearerHeader(token: string, from: string): string {
   if (!BEARER_TOKEN.test(token))
     throw authenticationFault(from, `${from} gave a token that no header can carry`);
   return `Bearer ${token}`;
-}
-
-function parseJson(bytes: Buffer): unknown {
-  try {
-    return JSON.parse(bytes.toString('utf8'));
-  } catch {
-    return undefined;
-  }
 }

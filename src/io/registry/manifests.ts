@@ -8,6 +8,7 @@ import { MEDIA_TYPE } from '../../core/format/oci.ts';
 import { TransferError } from '../http/http-failures.ts';
 import { type FileResponse, readBytes } from '../http/http-request.ts';
 import { pauseBeforeRetry } from '../http/retry.ts';
+import { parseLoosely } from './loose-json.ts';
 import { registryFault } from './registry-fault.ts';
 import { type RepositoryContext, readScopes, writeScopes } from './repository-context.ts';
 
@@ -88,13 +89,7 @@ function checkedDocument(
 
 /** What the document says of itself is covered by its digest; the header is not. */
 function mediaTypeOf(bytes: Buffer, header: string | undefined): string {
-  let json: unknown;
-  try {
-    json = JSON.parse(bytes.toString('utf8'));
-  } catch {
-    // Whoever reads it refuses it.
-  }
-  const said = typedSchema.safeParse(json).data?.mediaType;
+  const said = typedSchema.safeParse(parseLoosely(bytes)).data?.mediaType;
   return said ?? /^[\w.+-]+\/[\w.+-]+/.exec(header ?? '')?.[0] ?? MEDIA_TYPE.manifest;
 }
 

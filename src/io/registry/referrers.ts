@@ -5,7 +5,9 @@ import { FreeholdError } from '../../core/base/errors.ts';
 import { parseArtifactDocument } from '../../core/format/artifact-documents.ts';
 import type { ManifestDocument } from '../../core/format/artifact-place.ts';
 import { encodeJson, MEDIA_TYPE, type OciDescriptor, ociDescriptorSchema } from '../../core/format/oci.ts';
+import { fallbackTag, referrerDescriptor } from '../../core/format/referrer.ts';
 import { pauseBeforeRetry } from '../http/retry.ts';
+import { parseLoosely } from './loose-json.ts';
 import { readManifest, writeManifest } from './manifests.ts';
 import { readPages } from './pages.ts';
 import { REFERRERS_MAX } from './registry-limits.ts';
@@ -23,9 +25,6 @@ const entrySchema = z.object(ociDescriptorSchema.shape);
 /** Other machines are slower than this one, but not by much more. */
 const SETTLE_FACTOR = 3;
 
-/** OCI distribution 1.1, "Referrers Tag Schema". */
-export const fallbackTag = (subject: Digest): string => `sha256-${Digest.hex(subject)}`;
-
 /**
  * What refers to a document: by the registry's API, else by the fallback tag.
  * @throws NETWORK, AUTHENTICATION_FAILED
@@ -40,7 +39,7 @@ export async function listReferrers(
   const pages = await readPages(context, `/v2/${repository}/referrers/${subject}`, isAbsent, signal);
   if (pages !== undefined) return pages.flatMap((page) => entriesOf(page, label)).slice(0, REFERRERS_MAX);
   const index = await readManifest(context, { tag: fallbackTag(subject) }, signal);
-  return index === undefined ? [] : entriesOf(parseJson(index.bytes), label).slice(0, REFERRERS_MAX);
+  return index === undefined ? [] : entriesOf(parseLoosely(index.bytes), label).slice(0, REFERRERS_MAX);
 }
 
 function entriesOf(page: unknown, label: string): OciDescriptor[] {
@@ -60,16 +59,13 @@ export async function addToFallbackTag(
   signal: AbortSignal,
 ): Promise<void> {
   const { connection, label } = context;
-  if (!referringSchema.safeParse(parseJson(referrer.bytes)).success) return;
-  const { subject, artifactType, annotations } = parseArtifactDocument(referrer.bytes, label);
+  if (!referringSchema.safeParse(parseLoosely(referrer.bytes)).success) return;
+  const { subject } = parseArtifactDocument(referrer.bytes, label);
   if (subject === undefined) return;
   const tag = fallbackTag(subject);
-  const entry: OciDescriptor = {
+  const entry = {
+    ...referrerDescriptor(referrer.bytes, referrer.digest),
     mediaType: referrer.mediaType,
-    digest: referrer.digest,
-    size: referrer.bytes.byteLength,
-    ...(artifactType === undefined ? {} : { artifactType }),
-    ...(Object.keys(annotations).length === 0 ? {} : { annotations }),
   };
   const lost = new FreeholdError('BUSY', `${label}: others write ${tag} at the same time, again and again`);
   for (let attempt = 1; attempt <= connection.limits.attemptsMax; attempt++) {
@@ -92,7 +88,7 @@ function withEntry(
   entry: OciDescriptor,
   label: string,
 ): ManifestDocument | undefined {
-  const list = current === undefined ? undefined : listSchema.safeParse(parseJson(current.bytes)).data;
+  const list = current === undefined ? undefined : listSchema.safeParse(parseLoosely(current.bytes)).data;
   if (current !== undefined && list === undefined) {
     throw new FreeholdError('MANIFEST_INVALID', `${label}: the tag of referrers holds no index`, {
       hint: 'somebody else uses tags of the form sha256-…: remove it from the repository',
@@ -107,14 +103,6 @@ function withEntry(
     manifests: [...manifests, entry],
   });
   return { bytes, digest: Digest.of(bytes), mediaType: MEDIA_TYPE.index };
-}
-
-function parseJson(bytes: Buffer): unknown {
-  try {
-    return JSON.parse(bytes.toString('utf8'));
-  } catch {
-    return undefined;
-  }
 }
 
 async function settle(durationMs: number, signal: AbortSignal): Promise<void> {

@@ -22,7 +22,7 @@ import {
 import { skipUnlessCi } from '../../../tests/fixtures/skip.ts';
 import { startTestRegistry } from '../../../tests/fixtures/test-registry.ts';
 import { Digest } from '../../core/base/digest.ts';
-import { fallbackTag } from './referrers.ts';
+import { fallbackTag } from '../../core/format/referrer.ts';
 
 const MISSING = registryMissing('docker-registry') ?? opensslMissing();
 

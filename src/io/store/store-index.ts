@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import { Digest } from '../../core/base/digest.ts';
 import { FreeholdError } from '../../core/base/errors.ts';
+import { describeIssues } from '../../core/base/json-document.ts';
 import { parseStrictJson } from '../../core/base/strict-json.ts';
 import {
-  describeIssues,
   encodeJson,
   JSON_DEPTH_MAX,
   MEDIA_TYPE,

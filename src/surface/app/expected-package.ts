@@ -3,6 +3,7 @@ import { FreeholdError } from '../../core/base/errors.ts';
 import { shortName } from '../../core/base/ids.ts';
 import { contentMismatch } from '../../core/format/lock-file.ts';
 import type { VerifiedPackage } from '../../core/format/package-verification.ts';
+import { mayLeadTo } from '../../core/format/version-range.ts';
 import { fullReference } from './installed-packages.ts';
 
 /** What the caller knows about the package before it is read; anything else is refused, whoever signed it. */
@@ -16,9 +17,6 @@ export interface ExpectedPackage {
   readonly tag?: string | undefined;
 }
 
-/** Begins with a whole version. `latest`, `stable` and `1.4` are meant to move, and promise nothing. */
-const VERSION_TAG = /^\d+\.\d+\.\d+/;
-
 /** @throws PACKAGE_INVALID, or LOCK_MISMATCH for the content */
 export function requireExpected(
   { descriptor, contentDigest }: VerifiedPackage,
@@ -30,9 +28,7 @@ export function requireExpected(
     (expect.shortName !== undefined && expect.shortName !== shortName(name)) ||
     (expect.version !== undefined && expect.version !== version) ||
     (expect.variant !== undefined && expect.variant !== variant) ||
-    (expect.tag !== undefined &&
-      VERSION_TAG.test(expect.tag) &&
-      ![version, `${version}-${variant}`].includes(expect.tag));
+    (expect.tag !== undefined && !mayLeadTo(expect.tag, descriptor));
   if (wrong) {
     // Validly signed, but another one: how a registry would pass off an old version, or another model, as this one.
     const wanted = `${expect.name ?? expect.shortName ?? name}@${expect.version ?? expect.tag ?? version}#${expect.variant ?? variant}`;

@@ -2,6 +2,7 @@ import { FreeholdError } from '../../core/base/errors.ts';
 import { shortName } from '../../core/base/ids.ts';
 import { parseReference } from '../../core/base/reference.ts';
 import { parseTag } from '../../core/base/registry-reference.ts';
+import { SIGNATURE_PATHS } from '../../core/crypto/model-signing.ts';
 import { parseArtifactDocument } from '../../core/format/artifact-documents.ts';
 import type { ArtifactPlace, ManifestDocument } from '../../core/format/artifact-place.ts';
 import { encodeVersionIndex } from '../../core/format/modelpack.ts';
@@ -216,7 +217,7 @@ async function pushSignatureReferrers(
 ): Promise<void> {
   const { layers } = parseArtifactDocument(manifest.bytes, manifest.digest);
   for (const { digest, size, annotations } of layers) {
-    if (!/^model(?:\.[2-4])?\.sig$/.test(annotations?.[ANNOTATION.title] ?? '')) continue;
+    if (!SIGNATURE_PATHS.includes(annotations?.[ANNOTATION.title] ?? '')) continue;
     const layer = { mediaType: BUNDLE_ARTIFACT_TYPE, digest, size };
     await putReferrer(place, artifactManifest(BUNDLE_ARTIFACT_TYPE, [layer], { subject: manifest }), signal);
   }
